@@ -1,0 +1,74 @@
+"""Multiply-accumulates (MACs) of one operation.
+
+The convention of the whole project: one MAC is one multiplication with its
+addition, per image, in convolutions and dense layers only. Batch norm (folded
+at deployment), biases, activations, pooling and residual additions count zero.
+FLOPs in the sense of TensorFlow's profiler are twice the MACs.
+"""
+
+import math
+
+import keras
+
+
+def conv_macs(output_shape, kernel_size, in_channels, groups=1):
+    """MACs of a convolution.
+
+    Args:
+        output_shape: `(height, width, out_channels)` of its output.
+        kernel_size: `(height, width)` of the kernel.
+        in_channels: channels of its input.
+        groups: number of groups; a depthwise convolution has `in_channels`.
+    """
+    return math.prod(output_shape) * math.prod(kernel_size) * in_channels // groups
+
+
+def dense_macs(in_features, out_features):
+    """MACs of a dense layer on one feature vector."""
+    return in_features * out_features
+
+
+def layer_macs(layer, input_shape):
+    """MACs of one Keras layer for one image.
+
+    A layer that is made of others says its own cost: it has a method
+    `macs(input_shape)`. Layers without convolutions or products cost zero.
+
+    Args:
+        layer: a built Keras layer (or a `Sequential` of such layers).
+        input_shape: its input shape with the batch first, as in `build`.
+
+    Raises:
+        ValueError: a size that the cost depends on is unknown (`None`).
+    """
+    if hasattr(layer, "macs"):
+        return layer.macs(input_shape)
+    if isinstance(layer, keras.Sequential):
+        total = 0
+        for inner in layer.layers:
+            total += layer_macs(inner, input_shape)
+            input_shape = inner.compute_output_shape(input_shape)
+        return total
+    if isinstance(layer, keras.layers.Dense):
+        return dense_macs(input_shape[-1], layer.units)
+    if not isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+        return 0
+    output_shape = layer.compute_output_shape(input_shape)[1:]
+    if None in output_shape:
+        raise ValueError(
+            f"the cost of layer {layer.name!r} depends on its input size, and that is {input_shape}: "
+            "give the model a fixed input_shape"
+        )
+    channels = input_shape[-1] if layer.data_format == "channels_last" else input_shape[1]
+    groups = channels if isinstance(layer, keras.layers.DepthwiseConv2D) else layer.groups
+    return conv_macs(output_shape, layer.kernel_size, channels, groups)
+
+
+def model_macs(model):
+    """MACs of a functional Keras model for one image, every conditional part running."""
+    return sum(layer_macs(layer, first_input(layer).shape) for layer in model.layers if layer._inbound_nodes[0].arguments.keras_tensors)
+
+
+def first_input(layer):
+    """The first tensor that a layer of a functional model is called with."""
+    return layer._inbound_nodes[0].arguments.keras_tensors[0]

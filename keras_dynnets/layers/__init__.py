@@ -1,0 +1,5 @@
+from keras_dynnets.layers.batch_normalization import BatchNormalization
+from keras_dynnets.layers.channel_slice import ChannelSlice
+from keras_dynnets.layers.gumbel_gate import GumbelGate
+from keras_dynnets.layers.multi_path import MultiPath
+from keras_dynnets.layers.path_controller import PathController

@@ -1,0 +1,3 @@
+from keras_dynnets.models.dmnn import DMNN
+from keras_dynnets.models.mobilenet_v2 import mobilenet_v2
+from keras_dynnets.models.resnet import resnet

@@ -1,0 +1,55 @@
+"""Augmented batches, on any backend and repeatable after a resume."""
+
+import keras
+import numpy as np
+
+
+class Batches(keras.utils.PyDataset):
+    """Shuffled, flipped and translated batches of images in memory.
+
+    Every epoch's order and changes follow from (seed, epoch) alone, so that a
+    training that was stopped goes on as if it had not been.
+
+    Args:
+        split: `data.Split` of uint8 images.
+        batch_size: images a batch; the last, smaller one is left out.
+        flip: whether to mirror half of the images.
+        translate: pixels by which images move at most, filled with zeros.
+        seed: of everything random.
+    """
+
+    def __init__(self, split, batch_size, flip=True, translate=4, seed=0):
+        super().__init__()
+        self.split = split
+        self.batch_size = batch_size
+        self.flip = flip
+        self.translate = translate
+        self.seed = seed
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch):
+        self.epoch = epoch
+        self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
+
+    def on_epoch_end(self):
+        self.start_epoch(self.epoch + 1)
+
+    def __len__(self):
+        return len(self.split) // self.batch_size
+
+    def __getitem__(self, index):
+        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        rng = np.random.default_rng((self.seed, self.epoch, index))
+        images = self._translated(self.split.images[rows], rng)
+        if self.flip:
+            mirrored = rng.random(len(images)) < 0.5
+            images[mirrored] = images[mirrored, :, ::-1]
+        return images.astype("float32"), self.split.labels[rows]
+
+    def _translated(self, images, rng):
+        t = self.translate
+        batch, height, width, _ = images.shape
+        padded = np.pad(images, ((0, 0), (t, t), (t, t), (0, 0)))
+        top, left = rng.integers(0, 2 * t + 1, (2, batch, 1))
+        rows, columns = top + np.arange(height), left + np.arange(width)
+        return padded[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]

@@ -1,0 +1,52 @@
+"""Training recipes: everything that decides a result, in one file."""
+
+from importlib import resources
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class Recipe(BaseModel):
+    """How one zoo entry is trained on one data set.
+
+    The schedule is a linear warm-up, then a cosine to zero; the optimiser Nesterov
+    SGD with decoupled weight decay on kernels only.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    entry: str
+    data: str
+    epochs: int = Field(gt=0)
+    batch_size: int = Field(gt=0)
+    learning_rate: float = Field(gt=0, description="at the end of the warm-up")
+    warmup_epochs: float = Field(ge=0)
+    momentum: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0, description="a step shrinks kernels by learning rate x this")
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    flip: bool = True
+    translate: int = Field(default=4, ge=0)
+    validation: int = Field(default=2000, gt=0, description="training images set aside")
+    seed: int = 0
+    options: dict = Field(default={}, description="of zoo.load: target_rate, ...")
+    resource_from_epoch: int = Field(default=0, ge=0, description="DMNN: the resource loss starts here")
+    noise_until_epoch: int | None = Field(default=None, gt=0, description="DMNN: gates are free of noise from here")
+
+
+def find_recipe(entry, data, path=None):
+    """The recipe of an entry and data set, or the one in `path`.
+
+    Raises:
+        FileNotFoundError: there is none; the message lists those there are.
+        ValueError: the file is not a recipe; the message says where.
+    """
+    folder = resources.files("keras_dynnets.training") / "recipes"
+    source = Path(path) if path else folder / f"{entry}_{data}.yaml"
+    if not source.is_file():
+        known = sorted(p.name for p in folder.iterdir() if p.name.endswith(".yaml"))
+        raise FileNotFoundError(f"no recipe {source.name}; there are {', '.join(known)}, or give a file of your own")
+    try:
+        return Recipe.model_validate(yaml.safe_load(source.read_text()))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise ValueError(f"{source} is not a valid recipe: {error}") from error

@@ -1,0 +1,198 @@
+"""A recipe to a run folder: weights, log and results."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_dynnets import zoo
+from keras_dynnets.models import DMNN
+from keras_dynnets.training.augment import Batches
+from keras_dynnets.training.data import load_data
+
+log = logging.getLogger("keras_dynnets")
+
+
+def train(recipe, folder, data_dir=None, steps=None):
+    """Trains by a recipe; the same call goes on where a stopped one left off.
+
+    The run folder gets `recipe.json`, `log.csv` (one row an epoch), `backup/` while it
+    runs, then `model.weights.h5` and `results.json`. The final weights are those of
+    the last epoch: the cosine schedule ends at zero, nothing is picked by accuracy.
+
+    Args:
+        recipe: a `Recipe`.
+        folder: where the run lives; made if need be.
+        data_dir: see `load_data`.
+        steps: batches an epoch, to try a recipe out; None for all.
+
+    Returns:
+        The results, a dict: test accuracy and, of a DMNN, its measured shares.
+
+    Raises:
+        ValueError: the folder holds a run of another recipe.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _claim(folder, recipe)
+    data = load_data(recipe.data, data_dir, recipe.validation, recipe.seed)
+    keras.utils.set_random_seed(recipe.seed)
+    model = zoo.load(
+        recipe.entry, weights=None, num_classes=len(data.classes), input_shape=data.train.images.shape[1:], **recipe.options
+    )
+    batches = Batches(data.train, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed)
+    steps = steps or len(batches)
+    compile_for(model, recipe, steps)
+    validation = (data.validation.images.astype("float32"), _targets(data.validation.labels, recipe, data))
+    started = time.perf_counter()
+    clock = _Clock(folder / "seconds.txt")
+    model.fit(
+        _OneHot(batches, len(data.classes)) if recipe.label_smoothing else batches,
+        epochs=recipe.epochs,
+        steps_per_epoch=steps,
+        validation_data=validation,
+        validation_batch_size=500,
+        verbose=2,
+        callbacks=[
+            keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True),
+            keras.callbacks.CSVLogger(folder / "log.csv", append=True),
+            _Schedule(batches, recipe),
+            clock,
+        ],
+    )
+    model.save_weights(folder / "model.weights.h5")
+    results = {"seconds": round(clock.seconds), **evaluate(model, data.test)}
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    log.info("%s: %s in %.0f s", folder, results, time.perf_counter() - started)
+    return results
+
+
+def compile_for(model, recipe, steps):
+    """Compiles a model with a recipe's optimiser and loss.
+
+    `jit_compile` goes by device: XLA trains convolutions slower than TensorFlow's own kernels on a CPU.
+    """
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0,
+        decay_steps=max(1, round((recipe.epochs - recipe.warmup_epochs) * steps)),
+        warmup_target=recipe.learning_rate,
+        warmup_steps=round(recipe.warmup_epochs * steps),
+    )
+    if not recipe.warmup_epochs:
+        schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.epochs * steps)
+    optimizer = keras.optimizers.SGD(
+        schedule, momentum=recipe.momentum, nesterov=recipe.momentum > 0, weight_decay=recipe.weight_decay or None
+    )
+    if recipe.weight_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if recipe.label_smoothing:
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    on_cpu = keras.backend.backend() == "tensorflow" and not _has_gpu()
+    model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False if on_cpu else "auto")
+
+
+def evaluate(model, split, batch_size=500):
+    """Top-1 accuracy on a split and, of a DMNN, what its images cost.
+
+    Returns:
+        A dict: `accuracy` in [0, 1], `images`; for a DMNN also `macs_mean`, `macs_all_on`
+        (an image), `macs_share` and `execution_rate`.
+    """
+    images = split.images.astype("float32")
+    if not isinstance(model, DMNN):
+        logits = model.predict(images, batch_size, verbose=0)
+        return {"accuracy": _accuracy(logits, split.labels), "images": len(split)}
+    outputs = model.with_gates().predict(images, batch_size, verbose=0)
+    macs = model.macs_of(outputs["gates"])
+    total = int(model.macs_of(np.ones_like(outputs["gates"][:1]))[0])
+    return {
+        "accuracy": _accuracy(outputs["logits"], split.labels),
+        "images": len(split),
+        "macs_mean": float(macs.mean()),
+        "macs_all_on": total,
+        "macs_share": float(macs.mean() / total),
+        "execution_rate": float(outputs["gates"].mean()),
+    }
+
+
+def _accuracy(logits, labels):
+    return float((logits.argmax(-1) == labels).mean())
+
+
+def _targets(labels, recipe, data):
+    return np.eye(len(data.classes), dtype="float32")[labels] if recipe.label_smoothing else labels
+
+
+def _has_gpu():
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def _claim(folder, recipe):
+    """Marks the folder as this recipe's run, or refuses one that is another's."""
+    marker, wanted = folder / "recipe.json", recipe.model_dump_json(indent=1) + "\n"
+    if marker.is_file() and marker.read_text() != wanted:
+        raise ValueError(f"{folder} holds a run of another recipe ({marker}); choose another folder with --out")
+    marker.write_text(wanted)
+
+
+class _Schedule(keras.callbacks.Callback):
+    """Starts every epoch with its own order of images and, for a DMNN, its phase of the training."""
+
+    def __init__(self, batches, recipe):
+        super().__init__()
+        self.batches = batches
+        self.recipe = recipe
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.batches.start_epoch(epoch)
+        if not isinstance(self.model, DMNN):
+            return
+        resource = float(epoch >= self.recipe.resource_from_epoch)
+        noise = float(self.recipe.noise_until_epoch is None or epoch < self.recipe.noise_until_epoch)
+        if self.model.resource_weight != resource or self.model.gate_noise != noise:
+            self.model.resource_weight, self.model.gate_noise = resource, noise
+            self.model.make_train_function(force=True)
+
+
+class _Clock(keras.callbacks.Callback):
+    """Seconds of training, over all the times that it was resumed."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = path
+        self.seconds = float(path.read_text()) if path.is_file() else 0.0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 0:
+            self.seconds = 0.0
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.seconds += time.perf_counter() - self.started
+        self.path.write_text(str(self.seconds))
+
+
+class _OneHot(keras.utils.PyDataset):
+    """Batches with one-hot labels, as Keras's label smoothing wants them."""
+
+    def __init__(self, batches, classes):
+        super().__init__()
+        self.batches = batches
+        self.classes = classes
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        images, labels = self.batches[index]
+        return images, np.eye(self.classes, dtype="float32")[labels]
+
+    def on_epoch_end(self):
+        self.batches.on_epoch_end()

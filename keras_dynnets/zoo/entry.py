@@ -1,0 +1,101 @@
+"""What the zoo knows of a network and of a set of weights."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A named network: how it is built and where it comes from.
+
+    Attributes:
+        name: its name in the zoo.
+        family: "dmnn", "resnet", "mobilenetv2".
+        builder: called with `arguments`, `num_classes`, `input_shape`, `name` and the user's options.
+        arguments: what the name fixes.
+        input_shape, num_classes: defaults, (height, width, channels) and an integer.
+        paper: arXiv identifier.
+    """
+
+    name: str
+    family: str
+    builder: Callable
+    input_shape: tuple
+    num_classes: int
+    paper: str
+    arguments: dict = field(default_factory=dict)
+
+    def options(self):
+        """Names of the further options that `zoo.load` takes for this entry."""
+        function = self.builder.__init__ if inspect.isclass(self.builder) else self.builder
+        names = inspect.signature(function).parameters
+        fixed = {*self.arguments, "self", "num_classes", "input_shape", "name", "kwargs"}
+        return [name for name in names if name not in fixed]
+
+    def build(self, num_classes=None, input_shape=None, **options):
+        """The untrained network.
+
+        Raises:
+            TypeError: an option that the entry does not have.
+            ValueError: `num_classes` or `input_shape` that no such network has.
+        """
+        if unknown := sorted(set(options) - set(self.options())):
+            raise TypeError(
+                f"{self.name} has no option {', '.join(unknown)}; it takes num_classes, input_shape"
+                + "".join(f", {name}" for name in self.options())
+            )
+        num_classes = self.num_classes if num_classes is None else num_classes
+        if not isinstance(num_classes, int) or num_classes < 1:
+            raise ValueError(f"num_classes must be an integer of 1 or more, not {num_classes!r}")
+        shape = self.input_shape if input_shape is None else tuple(input_shape)
+        if len(shape) != 3 or shape[-1] != 3 or not all(isinstance(n, int) and n >= 16 for n in shape[:2]):
+            raise ValueError(
+                f"input_shape is (height, width, 3) with sides of at least 16 pixels, not {shape}; "
+                f"{self.name} has {self.input_shape} by default"
+            )
+        return self.builder(
+            **self.arguments, num_classes=num_classes, input_shape=shape, name=self.name, **options
+        )
+
+
+class WeightsRecord(BaseModel):
+    """One set of weights on the shelf, as `zoo/index.json` lists it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    entry: str
+    tag: str
+    file: str
+    sha256: str
+    bytes: int
+    classes: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    options: dict
+    metrics: dict
+    evaluate: str
+    recipe: str
+    seconds: float
+    hardware: str
+    versions: dict
+
+
+@dataclass(frozen=True)
+class Info:
+    """What `zoo.info` tells of an entry.
+
+    Attributes:
+        params: trainable values. macs: multiply-accumulates an image at most, of all paths together.
+        weights: tags that `zoo.load(name, weights=tag)` takes.
+    """
+
+    name: str
+    family: str
+    input_shape: tuple
+    num_classes: int
+    params: int
+    macs: int
+    paper: str
+    weights: tuple

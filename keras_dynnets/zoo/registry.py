@@ -1,0 +1,147 @@
+"""The front door: names to models."""
+
+import difflib
+import fnmatch
+import functools
+import logging
+import math
+import os
+import re
+import warnings
+from pathlib import Path
+
+from keras_dynnets import cost
+from keras_dynnets.models import DMNN, mobilenet_v2, resnet
+from keras_dynnets.zoo.entry import Entry, Info
+from keras_dynnets.zoo.weights import records, verified_file
+
+log = logging.getLogger("keras_dynnets")
+
+
+class UntrainedModelWarning(UserWarning):
+    """A model comes with random weights because its entry publishes none."""
+
+
+def _entries():
+    imagenet, cifar = ((224, 224, 3), 1000), ((32, 32, 3), 10)
+    plain = {"resnet20": cifar, "resnet50_cifar": ((32, 32, 3), 100), "resnet50": imagenet, "resnet101": imagenet}
+    for name, form in plain.items():
+        yield Entry(name, "resnet", resnet, *form, "1512.03385", {"network": name})
+    for name in ("mobilenetv2", "mobilenetv2_140"):
+        yield Entry(name, "mobilenetv2", mobilenet_v2, *imagenet, "1801.04381", {"network": name})
+    dynamic = {
+        "dmnn20": ("resnet20", 2, cifar),
+        "dmnn50_cifar": ("resnet50_cifar", 2, ((32, 32, 3), 100)),
+        "dmnn50": ("resnet50", 2, imagenet),
+        "dmnn50_n3": ("resnet50", 3, imagenet),
+        "dmnn50_n4": ("resnet50", 4, imagenet),
+        "dmnn101": ("resnet101", 2, imagenet),
+        "dmnn_mobilenetv2": ("mobilenetv2", 2, imagenet),
+        "dmnn_mobilenetv2_140": ("mobilenetv2_140", 2, imagenet),
+    }
+    for name, (backbone, sub_blocks, form) in dynamic.items():
+        yield Entry(name, "dmnn", DMNN, *form, "1902.10949", {"backbone": backbone, "sub_blocks": sub_blocks})
+
+
+ENTRIES = {entry.name: entry for entry in _entries()}
+
+
+def find(name):
+    """The entry called `name`.
+
+    Raises:
+        ValueError: there is none; the message lists names close to it.
+    """
+    if name in ENTRIES:
+        return ENTRIES[name]
+    close = difflib.get_close_matches(str(name), ENTRIES, n=4, cutoff=0.4)
+    hint = f"did you mean {', '.join(close)}?" if close else "zoo.list_models() lists all names"
+    raise ValueError(f"no model {name!r} in the zoo; {hint}")
+
+
+def list_models(pattern="*", pretrained=False):
+    """Names of the zoo's models in natural order.
+
+    Args:
+        pattern: shell-style, such as "dmnn*".
+        pretrained: only those with published weights.
+    """
+    names = [n for n in fnmatch.filter(ENTRIES, pattern) if not pretrained or records(n)]
+    return sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
+
+
+@functools.cache
+def info(name):
+    """What the zoo knows of a model, as a frozen `Info`; params and MACs are counted on the model itself."""
+    entry = find(name)
+    model = entry.build()
+    params = sum(math.prod(w.shape) for w in model.trainable_weights)
+    tags = tuple(r.tag for r in records(name))
+    return Info(name, entry.family, entry.input_shape, entry.num_classes, params, cost.model_macs(model), entry.paper, tags)
+
+
+def load(name, weights="default", num_classes=None, input_shape=None, **options):
+    """A model by its name, logits out.
+
+    Args:
+        name: one of `list_models()`.
+        weights: a published tag such as "cifar10"; the path of a `.weights.h5` file;
+            None for random weights; "default" for what the entry publishes first, with
+            an `UntrainedModelWarning` where it publishes nothing.
+        num_classes: size of the logits. Another number than the weights have gives a
+            new head on the pretrained rest; the log names the new tensors.
+        input_shape: (height, width, 3); images are float in [0, 255], normalised inside.
+        **options: the builder's, such as `target_rate` (the share of work of a DMNN).
+
+    Returns:
+        A `keras.Model`, not compiled.
+
+    Raises:
+        ValueError: an unknown name, tag or size; the message lists what there is.
+        TypeError: an option that the entry does not have.
+        FileNotFoundError: a path that is not there.
+        RuntimeError: a published file that is missing or damaged.
+    """
+    entry = find(name)
+    if weights is None:
+        return entry.build(num_classes, input_shape, **options)
+    if isinstance(weights, os.PathLike) or str(weights).endswith(".h5"):
+        return _load_file(entry, Path(weights), num_classes, input_shape, options)
+    published = records(name)
+    if weights == "default" and not published:
+        model = entry.build(num_classes, input_shape, **options)
+        message = f"{name} has no published weights yet: this model is untrained (weights=None says that you know)"
+        warnings.warn(message, UntrainedModelWarning, stacklevel=2)
+        return model
+    chosen = [r for r in published if weights in ("default", r.tag)]
+    if not chosen:
+        there = ", ".join(repr(r.tag) for r in published) or "none yet"
+        raise ValueError(f"{name} has no weights {weights!r}; published: {there}; or give a .weights.h5 file, or None")
+    return _load_record(entry, chosen[0], num_classes, input_shape, options)
+
+
+def _load_file(entry, path, num_classes, input_shape, options):
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file {path}")
+    model = entry.build(num_classes, input_shape, **options)
+    model.load_weights(path)
+    return model
+
+
+def _load_record(entry, record, num_classes, input_shape, options):
+    path = verified_file(record)
+    options = {**record.options, **options}
+    pretrained = entry.build(len(record.classes), record.input_shape, **options)
+    pretrained.load_weights(path)
+    if num_classes in (None, len(record.classes)) and tuple(input_shape or record.input_shape) == record.input_shape:
+        return pretrained
+    model = entry.build(num_classes or len(record.classes), input_shape or record.input_shape, **options)
+    values = {v.path: v for v in pretrained.weights}
+    new = []
+    for variable in model.weights:
+        if variable.path in values and values[variable.path].shape == variable.shape:
+            variable.assign(values[variable.path])
+        else:
+            new.append(variable.path)
+    log.info("%s: newly initialised: %s", entry.name, ", ".join(new) or "nothing")
+    return model

@@ -1,0 +1,37 @@
+"""Names of weights to verified files."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from keras_dynnets.zoo.entry import WeightsRecord
+
+SHELF = Path(__file__).parents[2] / "zoo"  # a checkout brings the shelf along
+
+
+def records(entry=None):
+    """The published sets of weights, all of them or an entry's; the first of an entry is its default."""
+    index = SHELF / "index.json"
+    if not index.is_file():
+        return []
+    listed = [WeightsRecord.model_validate(r) for r in json.loads(index.read_text())]
+    return [r for r in listed if entry in (None, r.entry)]
+
+
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def verified_file(record):
+    """The file of a record, once its hash has been checked.
+
+    Raises:
+        RuntimeError: the file is missing or is not the one that was published.
+    """
+    path = SHELF / record.entry / record.file
+    if not path.is_file():
+        raise RuntimeError(f"{path} is missing; zoo/index.json lists it: restore it, with git checkout for example")
+    if (found := sha256(path)) != record.sha256:
+        raise RuntimeError(f"{path} is damaged: sha256 {found}, expected {record.sha256}; restore it")
+    return path
