@@ -3,7 +3,7 @@ from keras import ops
 
 from keras_dynnets import cost
 
-EXECUTIONS = ("auto", "masked", "sparse", "conditional")
+EXECUTIONS = ("auto", "masked", "sparse", "conditional", "all")
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
@@ -16,20 +16,23 @@ class MultiPath(keras.layers.Layer):
     - masked: every path runs on every image and is multiplied by its gate. It
       saves nothing; it is the form of training, where the gradient of a closed
       gate needs the path's output and batch norm sees every image.
-    - sparse: a path runs on the rows of the batch whose gate is open, gathered
-      before and scattered back after. An empty path does not run at all.
+    - sparse (TensorFlow): a path runs on the rows of the batch whose gate is open,
+      gathered before and scattered back after. A path without rows does not run.
     - conditional: for a batch of one image, each path behind an `if`.
 
+    Beside them "all" ignores the gates and runs every path: what savings are
+    measured against, and what the ONNX export starts from.
+
     "auto" trains masked. In inference it takes the conditional form where the
-    batch size is known to be 1, else the sparse one; on a backend without
-    dynamic shapes (JAX) the masked one. Setting `execution = "sparse"` makes
+    batch size is known to be 1, else the sparse one; on other backends than
+    TensorFlow the masked one. Setting `execution = "sparse"` makes
     training sparse as well: faster, but a closed gate then gets no gradient from
     the path behind it, so it suits fine-tuning with frozen controllers.
 
     Args:
         paths: list of layers, each mapping `inputs` to the shape of `shortcut`;
             usually `keras.Sequential`.
-        execution: "auto", "masked", "sparse" or "conditional".
+        execution: "auto", "masked", "sparse", "conditional" or "all".
 
     Call arguments:
         inputs: (batch, height, width, channels).
@@ -75,11 +78,13 @@ class MultiPath(keras.layers.Layer):
         form = self._form(inputs, training)
         if form == "conditional" and inputs.shape[0] not in (1, None):
             raise ValueError(f"the conditional form takes one image a call, not {inputs.shape[0]}; use execution='sparse'")
-        run = getattr(self, f"_add_{form}")
-        output = shortcut
-        for n, path in enumerate(self.paths):
-            output = run(lambda rows, path=path: path(rows, training=training), inputs, gates[:, n], output)
-        return output
+        run = {
+            "masked": self._add_masked,
+            "all": self._add_all,
+            "conditional": self._add_conditional,
+            "sparse": self._add_sparse,
+        }[form]
+        return run(inputs, gates, shortcut, training)
 
     def _form(self, inputs, training):
         if self.execution != "auto":
@@ -88,32 +93,68 @@ class MultiPath(keras.layers.Layer):
             return "masked"
         if inputs.shape[0] == 1:
             return "conditional"
-        return "masked" if keras.backend.backend() == "jax" else "sparse"
+        return "sparse" if keras.backend.backend() == "tensorflow" else "masked"
+
+    def _add_all(self, inputs, gates, output, training):
+        for n, path in enumerate(self.paths):
+            with keras.name_scope(f"sub_block_{n}"):  # the ONNX export finds the additions by this name
+                output = output + path(inputs, training=training)
+        return output
+
+    def _add_masked(self, inputs, gates, output, training):
+        for n, path in enumerate(self.paths):
+            output = output + ops.reshape(gates[:, n], (-1, 1, 1, 1)) * path(inputs, training=training)
+        return output
+
+    def _add_conditional(self, inputs, gates, output, training):
+        for n, path in enumerate(self.paths):
+            run = lambda path=path, output=output: output + path(inputs, training=training)  # noqa: E731
+            output = ops.cond(gates[0, n] > 0.5, run, lambda output=output: output)
+        return output
+
+    def _add_sparse(self, inputs, gates, output, training):
+        for n in range(0, len(self.paths), 2):
+            output = self._add_two_sparse(self.paths[n : n + 2], inputs, gates[:, n : n + 2] > 0.5, output, training)
+        return output
 
     @staticmethod
-    def _add_masked(path, inputs, gate, output):
-        return output + ops.reshape(gate, (-1, 1, 1, 1)) * path(inputs)
+    def _add_two_sparse(paths, inputs, is_open, output, training):
+        """Adds one or two paths with one gather and one scatter for both.
 
-    @staticmethod
-    def _add_conditional(path, inputs, gate, output):
-        return ops.cond(gate[0] > 0.5, lambda: output + path(inputs), lambda: output)
+        The rows of the batch are put in the order: those that only the first path needs,
+        both, only the second, none. Each path then has a run of neighbours, a slice that copies nothing.
+        """
+        import tensorflow as tf
 
-    @staticmethod
-    def _add_sparse(path, inputs, gate, output):
-        """Adds `path` on the open rows; whole batches move nothing, empty ones run nothing."""
-        rows = ops.nonzero(gate > 0.5)[0]
-        all_open = ops.equal(ops.shape(rows)[0], ops.shape(gate)[0])
+        first, second = is_open[:, 0], is_open[:, -1] & (len(paths) == 2)
+        rank = tf.where(first, tf.where(second, 1, 0), tf.where(second, 2, 3))
+        count = lambda condition: tf.math.count_nonzero(condition, dtype="int32")  # noqa: E731
+        a, b, c = count(rank < 1), count(rank < 2), count(rank < 3)
+        rows = tf.argsort(rank, stable=True)
+        everything = tf.reduce_all(is_open)
+        in_order = lambda x: tf.cond(everything, lambda: x, lambda: tf.gather(x, rows))  # noqa: E731
+        x = in_order(inputs)
+        base = x if output is inputs else in_order(output)
+        nothing = tf.zeros((0, *output.shape[1:]), output.dtype)
 
-        def add():
-            partial = path(ops.cond(all_open, lambda: inputs, lambda: ops.take(inputs, rows, axis=0)))
-            return ops.cond(
-                all_open,
-                lambda: output + partial,
-                lambda: ops.scatter_update(output, rows[:, None], ops.take(output, rows, axis=0) + partial),
-            )
+        def run(path, part):
+            # A convolution over no rows fails in fused TensorFlow graphs: the guard is not only for speed.
+            return tf.cond(tf.shape(part)[0] > 0, lambda: path(part, training=training), lambda: nothing)
 
-        # A convolution over zero rows fails in fused TensorFlow graphs, so the guard is not only for speed.
-        return ops.cond(ops.shape(rows)[0] > 0, add, lambda: output)
+        if len(paths) == 1:
+            p = run(paths[0], x[:b])
+            complete = lambda: output + p  # noqa: E731
+            scattered = lambda: tf.dynamic_stitch([rows[:b], rows[b:]], [base[:b] + p, base[b:]])  # noqa: E731
+        else:
+            p, q = run(paths[0], x[:b]), run(paths[1], x[a:c])
+            complete = lambda: output + p + q  # noqa: E731
+
+            def scattered():
+                sums = [base[:a] + p[:a], base[a:b] + p[a:] + q[: b - a], base[b:c] + q[b - a :], base[c:]]
+                return tf.dynamic_stitch([rows[:a], rows[a:b], rows[b:c], rows[c:]], sums)
+
+        summed = tf.cond(everything, complete, scattered)
+        return tf.ensure_shape(summed, output.shape)
 
     def compute_output_spec(self, inputs, gates, shortcut, training=None):
         return keras.KerasTensor(shortcut.shape, dtype=self.compute_dtype)

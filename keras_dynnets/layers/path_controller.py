@@ -27,8 +27,9 @@ class PathController(keras.layers.Layer):
         inputs: the block's input, (batch, height, width, channels), or channels
             first where Keras is set so.
         state: the previous controller's state, (batch, units), or None at the first block.
-        forced: optional values to add to the difference of the logits, (batch, sub_blocks);
-            +-1e4 forces a gate while the controller still does all its work.
+        forced: optional values to add to the advantage of executing, the difference of the
+            logits, (batch, sub_blocks); +-1e4 decides a gate while the controller still does
+            all its work. There is no noise and no gradient then.
 
     Output: gates (batch, sub_blocks) of exact 0.0 and 1.0, and the state (batch, units).
 
@@ -71,20 +72,25 @@ class PathController(keras.layers.Layer):
         new_state = self.embed_input(self.pool(inputs))
         if state is not None:
             new_state = new_state + self.embed_state(state)
-        logits = ops.reshape(self.logits(new_state), (-1, self.sub_blocks, 2))
+        if training and forced is None:
+            logits = ops.reshape(self.logits(new_state), (-1, self.sub_blocks, 2))
+            return self.gate(logits, training=True), new_state
+        # Without noise only the difference of each pair counts: half the values, and no pairs to take apart.
+        kernel, bias = self.logits.kernel, self.logits.bias
+        advantage = ops.matmul(new_state, kernel[:, 1::2] - kernel[:, ::2]) + (bias[1::2] - bias[::2])
         if forced is not None:
-            logits = logits + ops.stack([ops.zeros_like(forced), forced], axis=-1)
-        return self.gate(logits, training=training), new_state
+            advantage = advantage + forced
+        return ops.cast(advantage > 0, self.compute_dtype), new_state
 
     def compute_output_spec(self, inputs, state=None, forced=None, training=None):
         spec = lambda width: keras.KerasTensor((inputs.shape[0], width), dtype=self.compute_dtype)  # noqa: E731
         return spec(self.sub_blocks), spec(self.units)
 
     def macs(self, input_shape):
-        """MACs of one decision."""
+        """MACs of one decision, in inference."""
         channels = self.pool.compute_output_shape(input_shape)[-1]
         own = self.units if self.has_state else 0
-        return cost.dense_macs(channels + own + 2 * self.sub_blocks, self.units)
+        return cost.dense_macs(channels + own + self.sub_blocks, self.units)
 
     def get_config(self):
         return {

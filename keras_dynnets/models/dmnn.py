@@ -73,6 +73,7 @@ class DMNN(keras.Model):
         **kwargs,
     ):
         _check(backbone, sub_blocks, num_classes, target_rate, categories)
+        categories = None if categories is None else tuple(int(c) for c in categories)
         images = keras.Input(input_shape, name="images")
         gates, states, stages, state = [], [], [], None
         path_macs = []
@@ -108,7 +109,7 @@ class DMNN(keras.Model):
         self.sub_blocks = sub_blocks
         self.num_classes = num_classes
         self.target_rate = target_rate
-        self.categories = None if categories is None else tuple(categories)
+        self.categories = categories
         self.resource_weight = resource_weight
         self.seed = seed
         self.path_macs = np.array(path_macs)
@@ -164,11 +165,12 @@ class DMNN(keras.Model):
         outputs = super().call(inputs, training=training, mask=mask)
         if not training:
             return outputs["logits"]
+        if self._in_train_step:
+            return outputs  # for compute_loss and compute_metrics
+        # Inside another model, or in the user's own loop: plain logits, and the resource loss among the losses.
         # Functional refuses add_loss, though its losses are collected as any layer's are.
         keras.layers.Layer.add_loss(self, self.resource_weight * self._resource_loss(outputs["gates"]))
-        # Inside another model, or in the user's own loop, plain logits; `fit` on this model
-        # needs the rest too, for the category loss and the metrics.
-        return outputs if self.compiled else outputs["logits"]
+        return outputs["logits"]
 
     def compute_output_spec(self, inputs, training=None, mask=None):
         return super().compute_output_spec(inputs, training=training, mask=mask)["logits"]
@@ -179,6 +181,15 @@ class DMNN(keras.Model):
         return keras.Model(self.input, {name: outputs[name] for name in ("logits", "gates")}, name=self.name)
 
     # ---- training
+
+    _in_train_step = False
+
+    def train_step(self, *args):
+        self._in_train_step = True
+        try:
+            return super().train_step(*args)
+        finally:
+            self._in_train_step = False
 
     def macs_of(self, gates):
         """MACs each image needs, given its gates (batch, blocks, sub_blocks)."""
@@ -191,7 +202,7 @@ class DMNN(keras.Model):
         return ops.mean(rates), macs
 
     def _resource_loss(self, gates):
-        rates = _global_mean(ops.mean(ops.cast(gates, "float32"), axis=0))
+        rates = _global_mean(ops.cast(gates, "float32"))
         _, macs_share = self._shares(rates)
         exec_loss = ops.sum(ops.square(self.target_rate - ops.mean(rates, axis=1)))
         return exec_loss + ops.square(macs_share - self.target_rate)
@@ -200,8 +211,10 @@ class DMNN(keras.Model):
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
+        # Not by add_loss: the replicas of a tf.distribute strategy share the list of losses.
+        loss += self._aggregate_additional_loss(self.resource_weight * self._resource_loss(y_pred["gates"]))
         if self.categories is not None:
-            classes = ops.argmax(y, -1) if y.shape[-1] == self.num_classes > 1 else ops.reshape(y, (-1,))
+            classes = ops.argmax(y, -1) if len(y.shape) == 2 and y.shape[-1] == self.num_classes > 1 else ops.reshape(y, (-1,))
             coarse = ops.take(ops.convert_to_tensor(self.categories, "int32"), ops.cast(classes, "int32"))
             entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)  # scales itself under a strategy
             heads = zip(self.category_weights, y_pred["categories"], strict=True)
@@ -255,13 +268,13 @@ def _check(backbone, sub_blocks, num_classes, target_rate, categories):
         )
 
 
-def _global_mean(rates):
-    """Mean over the replicas of a tf.distribute strategy; `rates` itself elsewhere."""
-    if keras.backend.backend() != "tensorflow":
-        return rates  # JAX computes on the global batch
-    import tensorflow as tf
+def _global_mean(gates):
+    """Mean over the batch: over that of all replicas under a tf.distribute strategy, which need not have equal parts."""
+    total, images = ops.sum(gates, axis=0), ops.cast(ops.shape(gates)[0], gates.dtype)
+    if keras.backend.backend() == "tensorflow":  # JAX computes on the global batch
+        import tensorflow as tf
 
-    context = tf.distribute.get_replica_context()
-    if context is None or context.num_replicas_in_sync == 1:
-        return rates
-    return context.all_reduce(tf.distribute.ReduceOp.MEAN, rates)
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            total, images = context.all_reduce(tf.distribute.ReduceOp.SUM, [total, images])
+    return total / images

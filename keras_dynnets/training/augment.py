@@ -16,15 +16,17 @@ class Batches(keras.utils.PyDataset):
         flip: whether to mirror half of the images.
         translate: pixels by which images move at most, filled with zeros.
         seed: of everything random.
+        steps: batches an epoch at most; None for all.
     """
 
-    def __init__(self, split, batch_size, flip=True, translate=4, seed=0):
+    def __init__(self, split, batch_size, flip=True, translate=4, seed=0, steps=None):
         super().__init__()
         self.split = split
         self.batch_size = batch_size
         self.flip = flip
         self.translate = translate
         self.seed = seed
+        self.steps = steps
         self.start_epoch(0)
 
     def start_epoch(self, epoch):
@@ -35,7 +37,8 @@ class Batches(keras.utils.PyDataset):
         self.start_epoch(self.epoch + 1)
 
     def __len__(self):
-        return len(self.split) // self.batch_size
+        whole = len(self.split) // self.batch_size
+        return min(whole, self.steps or whole)
 
     def __getitem__(self, index):
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]

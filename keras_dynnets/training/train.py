@@ -43,16 +43,14 @@ def train(recipe, folder, data_dir=None, steps=None):
     model = zoo.load(
         recipe.entry, weights=None, num_classes=len(data.classes), input_shape=data.train.images.shape[1:], **recipe.options
     )
-    batches = Batches(data.train, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed)
-    steps = steps or len(batches)
-    compile_for(model, recipe, steps)
+    batches = Batches(data.train, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed, steps)
+    compile_for(model, recipe, len(batches))
     validation = (data.validation.images.astype("float32"), _targets(data.validation.labels, recipe, data))
     started = time.perf_counter()
     clock = _Clock(folder / "seconds.txt")
     model.fit(
         _OneHot(batches, len(data.classes)) if recipe.label_smoothing else batches,
         epochs=recipe.epochs,
-        steps_per_epoch=steps,
         validation_data=validation,
         validation_batch_size=500,
         verbose=2,
@@ -152,6 +150,11 @@ class _Schedule(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self.batches.start_epoch(epoch)
+        # The backup does not hold the state of the gates' noise and of dropout: it follows from the epoch.
+        for variable in self.model.variables:
+            if variable.name == "seed_generator_state":
+                state = keras.ops.convert_to_numpy(variable)
+                variable.assign(np.array([state[0], epoch * len(self.batches)], state.dtype))
         if not isinstance(self.model, DMNN):
             return
         resource = float(epoch >= self.recipe.resource_from_epoch)

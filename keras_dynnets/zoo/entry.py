@@ -50,7 +50,8 @@ class Entry:
         num_classes = self.num_classes if num_classes is None else num_classes
         if not isinstance(num_classes, int) or num_classes < 1:
             raise ValueError(f"num_classes must be an integer of 1 or more, not {num_classes!r}")
-        shape = self.input_shape if input_shape is None else tuple(input_shape)
+        shape = self.input_shape if input_shape is None else input_shape
+        shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         if len(shape) != 3 or shape[-1] != 3 or not all(isinstance(n, int) and n >= 16 for n in shape[:2]):
             raise ValueError(
                 f"input_shape is (height, width, 3) with sides of at least 16 pixels, not {shape}; "

@@ -133,9 +133,11 @@ def _load_record(entry, record, num_classes, input_shape, options):
     options = {**record.options, **options}
     pretrained = entry.build(len(record.classes), record.input_shape, **options)
     pretrained.load_weights(path)
-    if num_classes in (None, len(record.classes)) and tuple(input_shape or record.input_shape) == record.input_shape:
+    num_classes = len(record.classes) if num_classes is None else num_classes
+    input_shape = record.input_shape if input_shape is None else input_shape
+    if num_classes == len(record.classes) and input_shape in (record.input_shape, list(record.input_shape)):
         return pretrained
-    model = entry.build(num_classes or len(record.classes), input_shape or record.input_shape, **options)
+    model = entry.build(num_classes, input_shape, **options)
     values = {v.path: v for v in pretrained.weights}
     new = []
     for variable in model.weights:

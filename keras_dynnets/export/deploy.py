@@ -1,0 +1,108 @@
+"""A trained model to the network that is deployed: batch norm folded, one way to run its blocks."""
+
+import keras
+import numpy as np
+
+from keras_dynnets.layers import MultiPath
+
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
+
+def deploy(model, execution="auto", half=False):
+    """A functional model for inference only, with its own copy of the weights.
+
+    Batch norm is folded into the convolution before it, dropout is gone, and
+    every `MultiPath` runs in the given form.
+
+    Args:
+        model: a functional Keras model; of a `DMNN`, give `model.with_gates()`
+            where the gates are wanted as a second output.
+        execution: "auto", "masked", "sparse", "conditional" or "all" (see `MultiPath`).
+        half: whether all values are rounded to float16; they stay float32 variables.
+
+    Returns:
+        A `keras.Model` with the same inputs and outputs.
+    """
+    norms = _foldable(model)
+    values = {}
+
+    def clone(layer):
+        if isinstance(layer, MultiPath):
+            paths = [_fold_sequence(path, values) for path in layer.paths]
+            return MultiPath(paths, execution, name=layer.name, dtype="float32")
+        return _clone_layer(layer, norms, values)
+
+    deployed = keras.models.clone_model(model, clone_function=clone, call_function=_call)
+    for copy, weights in values.items():
+        if weights:
+            copy.set_weights([_rounded(w) if half else w for w in weights])
+    for layer in deployed.layers:
+        if half and isinstance(layer, keras.layers.Rescaling):
+            layer.scale, layer.offset = _rounded(layer.scale).tolist(), _rounded(layer.offset).tolist()
+    return deployed
+
+
+def _rounded(values):
+    return np.asarray(values, "float16").astype("float32")
+
+
+def _call(layer, *args, mask=None, training=None, **kwargs):
+    # what stands for a batch norm or a dropout takes neither
+    return layer(*args, **kwargs)
+
+
+def _foldable(model):
+    """Batch norms whose only input is a convolution that nothing else reads: {conv: norm, norm: None}."""
+    readers = {}
+    for layer in model.layers:
+        for tensor in layer._inbound_nodes[0].arguments.keras_tensors:
+            readers.setdefault(id(tensor), []).append(layer)
+    pairs = {}
+    for layer in model.layers:
+        if isinstance(layer, CONVOLUTIONS):
+            following = readers.get(id(layer.output), [])
+            if len(following) == 1 and _folds(layer, following[0]):
+                pairs[layer], pairs[following[0]] = following[0], None
+    return pairs
+
+
+def _fold_sequence(path, values):
+    """A `Sequential` copy of a path with its batch norms folded."""
+    norms = {}
+    for layer, following in zip(path.layers, path.layers[1:], strict=False):
+        if isinstance(layer, CONVOLUTIONS) and _folds(layer, following):
+            norms[layer], norms[following] = following, None
+    kept = [layer for layer in path.layers if layer not in norms or norms[layer] is not None]
+    return keras.Sequential([_clone_layer(layer, norms, values) for layer in kept], name=path.name)
+
+
+def _folds(conv, following):
+    return isinstance(following, keras.layers.BatchNormalization) and conv.activation is keras.activations.linear
+
+
+def _clone_layer(layer, norms, values):
+    """A float32 copy of `layer`, its values to be set in `values` by the copy."""
+    if not isinstance(layer, keras.layers.Layer):
+        return layer  # an operation of keras.ops, without a state
+    config = {**layer.get_config(), "dtype": "float32"}
+    if isinstance(layer, keras.layers.Dropout) or (layer in norms and norms[layer] is None):
+        return keras.layers.Identity(name=layer.name)
+    if layer in norms:
+        copy = type(layer).from_config({**config, "use_bias": True})
+        values[copy] = _folded(layer, norms[layer])
+        return copy
+    copy = type(layer).from_config(config)
+    values[copy] = layer.get_weights()
+    return copy
+
+
+def _folded(conv, norm):
+    """Kernel and bias of a convolution with the batch norm after it folded in."""
+    mean, variance = (np.asarray(v) for v in (norm.moving_mean, norm.moving_variance))
+    scale = 1 / np.sqrt(variance + norm.epsilon) * (np.asarray(norm.gamma) if norm.scale else 1)
+    kernel, *bias = conv.get_weights()
+    shift = ((bias[0] if bias else 0) - mean) * scale + (np.asarray(norm.beta) if norm.center else 0)
+    # a depthwise kernel is (height, width, channels, multiplier): its outputs are the last two axes
+    per_output = scale.reshape(kernel.shape[-2:]) if isinstance(conv, keras.layers.DepthwiseConv2D) else scale
+    return [kernel * per_output, shift]
+

@@ -1,0 +1,195 @@
+"""One call from a model to a verified file."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import keras
+
+from keras_dynnets.export import litert, onnx, saved_model
+from keras_dynnets.export.verify import ExportError, check, verification_images
+from keras_dynnets.models import DMNN
+
+FORMATS = {"litert": litert, "onnx": onnx, "saved_model": saved_model}
+PRECISIONS = ("fp32", "fp16")
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What an export gave and how it was checked.
+
+    Attributes:
+        path, format, precision, batch_size: what was asked for; a batch size of None takes any.
+        bytes, sha256: of the file (of a SavedModel: of all its files, in the order of their names).
+        operations: how often each operation stands in the file, branches included.
+        images: how many were run through the file in its runtime; 0 if verification was off.
+        paths: different gate patterns among them.
+        max_abs_diff, mean_abs_diff: of the logits against the Keras model.
+        top1_agreement: share of the images with the same class first.
+    """
+
+    path: str
+    format: str
+    precision: str
+    batch_size: int | None
+    bytes: int
+    sha256: str
+    operations: dict
+    images: int = 0
+    paths: int = 0
+    max_abs_diff: float | None = None
+    mean_abs_diff: float | None = None
+    top1_agreement: float | None = None
+
+
+def export_model(
+    model,
+    path,
+    format="litert",
+    precision="fp32",
+    batch_size=None,
+    verify=True,
+    gates=False,
+    labels=None,
+    images=None,
+):
+    """Exports a model to the file of another runtime, and checks the file there.
+
+    Beside the file stands `<path>.json` with labels, the range of the input, versions, the
+    hash and the report. Both appear only when all is well: an export that fails leaves
+    what was there before. Batch norm is folded, dropout and category heads are gone, and
+    a closed gate skips its sub-block in the target runtime:
+
+    - "litert": one image a call; every sub-block behind an `If`; builtin operations only.
+    - "onnx": with batch_size 1 every sub-block behind an `If`; with None a `Scan` does
+      that for every image of a batch.
+    - "saved_model": the sparse form for any batch, the conditional one for batch_size 1.
+
+    Args:
+        model: a `DMNN`, or any functional Keras model with one image input.
+        path: the file, or for a SavedModel the folder.
+        format: "litert", "onnx" or "saved_model".
+        precision: "fp32", or "fp16" for weights stored in half the bytes; computing is in float32.
+        batch_size: 1 or None (any). A LiteRT file always has 1.
+        verify: whether to run the file in its runtime and compare it with Keras.
+        gates: whether the file has a second output "gates" (batch, blocks, sub_blocks).
+        labels: names of the classes, for the JSON file.
+        images: images in [0, 255] to verify with; those that take the most different paths
+            are picked. Default: made-up ones.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        ValueError: an unknown format or precision, a batch size the format does not have,
+            gates of a network without them, labels of another number than the logits.
+        ImportError: the `export` extra is not installed.
+        OSError: the file cannot be written.
+        ExportError: the conversion failed, or the file is not what it should be; the
+            message says by how much, the file is gone.
+    """
+    path = Path(path)
+    batch_size = _check(model, format, precision, batch_size, gates, labels)
+    network = model.with_gates() if isinstance(model, DMNN) else model
+    writer, half = FORMATS[format], precision == "fp16"
+    outputs = ("logits", "gates") if gates else ("logits",)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        draft = Path(folder) / path.name
+        try:
+            writer.write(network, draft, batch_size, half, outputs)
+        except (ImportError, OSError):
+            raise
+        except Exception as error:
+            raise ExportError(f"{path}: {model.name} does not convert to {format}: {error}") from error
+        report = Report(str(path), format, precision, batch_size, *_fingerprint(draft), writer.operations(draft))
+        if verify:
+            report = _verified(report, writer, draft, network, images, half)
+        sidecar = Path(folder) / "report.json"
+        sidecar.write_text(json.dumps(_description(model, report, labels), indent=1) + "\n")
+        _move(draft, path)
+        os.replace(sidecar, f"{path}.json")
+    return report
+
+
+def _check(model, format, precision, batch_size, gates, labels):
+    """Refuses what cannot be exported; returns the batch size of the file."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(f"exports start from TensorFlow graphs; KERAS_BACKEND is {keras.backend.backend()}: load the model there")
+    if format not in FORMATS:
+        raise ValueError(f"format {format!r} is unknown; it is one of {', '.join(FORMATS)}")
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision {precision!r} is unknown; it is one of {', '.join(PRECISIONS)}")
+    if batch_size not in (None, 1):
+        raise ValueError(f"batch_size is 1, or None for any, not {batch_size!r}")
+    if gates and not isinstance(model, DMNN):
+        raise ValueError(f"{model.name} has no gates; only a DMNN has")
+    classes = model.output_shape[-1]
+    if labels is not None and len(labels) != classes:
+        raise ValueError(f"{len(labels)} labels do not name {classes} classes")
+    return 1 if format == "litert" else batch_size
+
+
+def _verified(report, writer, draft, network, images, half):
+    chosen, paths = verification_images(network, images)
+    try:
+        run = writer.runner(draft)
+    except ImportError:
+        raise
+    except Exception as error:
+        raise ExportError(f"{report.path}: its runtime does not load the file: {error}") from error
+    try:
+        largest, mean, agreement = check(run, network, chosen, report.batch_size, half)
+    except ExportError as error:
+        raise ExportError(f"{report.path} was removed: {error}") from error
+    return dataclasses.replace(
+        report,
+        images=len(chosen),
+        paths=paths,
+        max_abs_diff=largest,
+        mean_abs_diff=mean,
+        top1_agreement=agreement,
+    )
+
+
+def _fingerprint(path):
+    """Bytes and sha256 of a file, or of all files of a folder."""
+    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+    digest, size = hashlib.sha256(), 0
+    for file in files:
+        content = file.read_bytes()
+        digest.update(content)
+        size += len(content)
+    return size, digest.hexdigest()
+
+
+def _description(model, report, labels):
+    packages = ("keras", "tensorflow", "keras-dynnets", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx")
+    return {
+        "model": model.name,
+        "labels": None if labels is None else list(labels),
+        "input": {"name": "images", "shape": [report.batch_size, *model.input_shape[1:]], "dtype": "float32", "range": [0, 255]},
+        "report": dataclasses.asdict(report),
+        "versions": {name: _version(name) for name in packages},
+    }
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _move(draft, path):
+    """Puts the finished draft in its place; a folder there must be a SavedModel to be replaced."""
+    if path.is_dir():
+        if not (path / "saved_model.pb").is_file():
+            raise FileExistsError(f"{path} is a folder and not a SavedModel; choose another path")
+        shutil.rmtree(path)
+    os.replace(draft, path)

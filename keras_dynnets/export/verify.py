@@ -1,0 +1,107 @@
+"""An exported file against Keras, in the runtime that it is for."""
+
+import numpy as np
+
+from keras_dynnets.export.deploy import deploy
+
+TOLERANCE = 1e-4  # of the largest logit: float32 sums in another order
+
+
+class ExportError(RuntimeError):
+    """A file that its runtime does not load, or runs to another result than Keras."""
+
+
+def verification_images(network, images=None, count=4):
+    """A few images that take paths as different as can be found.
+
+    Args:
+        network: functional model with outputs "logits" and, if it has gates, "gates".
+        images: candidates, (n, height, width, 3) in [0, 255]; default: made-up ones
+            from flat to noisy, of many colours.
+        count: how many to choose.
+
+    Returns:
+        The images, float32, and the number of different gate patterns among them.
+    """
+    if images is None:
+        images = _made_up(network.inputs[0].shape[1:])
+    images = np.asarray(images, "float32")
+    outputs = keras_outputs(network, images)
+    if "gates" not in outputs:
+        return images[:count], 1
+    gates = outputs["gates"].reshape(len(images), -1)
+    chosen = [0]
+    while len(chosen) < min(count, len(images)):
+        distance = np.abs(gates[:, None] - gates[chosen][None]).sum(-1).min(-1)
+        distance[chosen] = -1
+        chosen.append(int(distance.argmax()))
+    return images[chosen], len(np.unique(gates[chosen], axis=0))
+
+
+def _made_up(shape, count=24):
+    """Images whose contrast, colour and coarseness all vary."""
+    rng = np.random.default_rng(0)
+    height, width, channels = shape
+    images = []
+    for i in range(count):
+        cells = 2 ** (i % 6)
+        coarse = rng.normal(rng.uniform(0, 255, channels), 8.0 * 2 ** (i % 5), (cells, cells, channels))
+        rows, columns = np.arange(height) * cells // height, np.arange(width) * cells // width
+        images.append(coarse[rows][:, columns])
+    return np.clip(images, 0, 255)
+
+
+def keras_outputs(network, images, batch_size=8):
+    """Outputs of a functional model by name, as arrays."""
+    batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    results = [network(batch, training=False) for batch in batches]
+    results = [r if isinstance(r, dict) else {"logits": r} for r in results]
+    return {name: np.concatenate([np.asarray(r[name]) for r in results]) for name in results[0]}
+
+
+def run_file(run, images, batch_size):
+    """Outputs of a file for all images, through the one session that `run` holds."""
+    if batch_size is None:
+        batches = [images, images[:1]]  # any size means more than one size
+    else:
+        batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
+    results = [run(images=batch) for batch in batches]
+    joined = {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+    return {name: values[: len(images)] for name, values in joined.items()}
+
+
+def compare(found, wanted):
+    """Differences of the logits: (largest, mean, top-1 agreement in [0, 1], largest in units of the largest logit)."""
+    difference = np.abs(found - wanted)
+    scale = max(1.0, float(np.abs(wanted).max()))
+    largest = float(difference.max()) if np.isfinite(found).all() else float("inf")
+    agreement = float((found.argmax(-1) == wanted.argmax(-1)).mean())
+    return largest, float(difference.mean()), agreement, largest / scale
+
+
+def check(run, network, images, batch_size, half):
+    """Runs a file on images and holds it against Keras.
+
+    Returns:
+        Largest and mean difference of the file's logits from those of `network` as it is, and
+        the top-1 agreement.
+
+    Raises:
+        ExportError: the results differ by more than `TOLERANCE`, or other gates opened. A
+            half-precision file is held against Keras with weights rounded in the same way.
+    """
+    try:
+        found = run_file(run, images, batch_size)
+    except Exception as error:
+        raise ExportError(f"the runtime loads the file but does not run it: {error}") from error
+    wanted = keras_outputs(deploy(network, "masked", half=True) if half else network, images)
+    for name, values in found.items():
+        if values.shape != wanted[name].shape:
+            raise ExportError(f"output {name!r} has shape {values.shape}, Keras gives {wanted[name].shape}")
+    *_, relative = compare(found["logits"], wanted["logits"])
+    if not relative <= TOLERANCE:
+        raise ExportError(f"its logits differ from Keras's by {relative:.1e} of the largest; {TOLERANCE:.0e} is allowed")
+    if "gates" in found and (found["gates"] != wanted["gates"]).any():
+        raise ExportError(f"{int((found['gates'] != wanted['gates']).sum())} gates differ from Keras's")
+    return compare(found["logits"], keras_outputs(network, images)["logits"] if half else wanted["logits"])[:3]
+

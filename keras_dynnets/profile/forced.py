@@ -1,0 +1,36 @@
+"""Gates set from outside, to run a DMNN at an exact rate."""
+
+import keras
+
+from keras_dynnets.layers import PathController
+
+FORCE = 1e4  # far beyond any logit
+
+
+def with_forced_gates(model):
+    """The network of a DMNN with a second input that decides its gates.
+
+    The controllers still do all their work: `forced` (batch, blocks, sub_blocks) is
+    added to the difference of their logits, `FORCE` opens a gate, `-FORCE` closes it.
+
+    Returns:
+        A functional model sharing the layers of `model`: inputs "images" and
+        "forced", outputs "logits" and "gates".
+    """
+    network = model.with_gates()
+    images = keras.Input(model.input_shape[1:], name="images")
+    forced = keras.Input(network.output["gates"].shape[1:], name="forced")
+    block = iter(range(forced.shape[1]))
+
+    def call(layer, *args, **kwargs):
+        if isinstance(layer, PathController):
+            kwargs["forced"] = forced[:, next(block)]
+        return layer(*args, **kwargs)
+
+    return keras.models.clone_model(
+        keras.Model([network.input, keras.Input(forced.shape[1:])], network.output),
+        input_tensors=[images, forced],
+        clone_function=lambda layer: layer,
+        call_function=call,
+    )
+

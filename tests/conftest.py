@@ -1,0 +1,31 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """Every test starts from the same seeds, whichever ran before it."""
+    keras.utils.set_random_seed(7)
+
+
+@pytest.fixture
+def half_precision():
+    """Layers made in the test compute in float16."""
+    before = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_dtype_policy(before)
+
+
+@pytest.fixture
+def tiny_entry(monkeypatch):
+    """A zoo entry "tiny" that is traced in a second, for tests of what surrounds a model."""
+    import helpers
+    from keras_dynnets.zoo import registry
+
+    monkeypatch.setitem(registry.ENTRIES, "tiny", helpers.TINY_ENTRY)
+    return "tiny"

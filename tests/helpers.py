@@ -1,0 +1,114 @@
+"""What several test files share: small models, images, and gates that differ."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_dynnets.layers import PathController
+from keras_dynnets.models import DMNN
+from keras_dynnets.models.dmnn import BACKBONES
+from keras_dynnets.models.residual import CIFAR_RGB
+from keras_dynnets.models.resnet import ResNet
+from keras_dynnets.zoo import Entry
+
+TESTS = Path(__file__).parent
+BACKBONES["tiny"] = ResNet("basic", (1, 2), (8, 16), 3, 1, False, CIFAR_RGB)
+TINY_ENTRY = Entry("tiny", "dmnn", DMNN, (32, 32, 3), 10, "none", {"backbone": "tiny", "sub_blocks": 2})
+
+
+def tiny(num_classes=10, input_shape=(16, 16, 3), **arguments):
+    """A DMNN of three blocks."""
+    return DMNN("tiny", num_classes=num_classes, input_shape=input_shape, **arguments)
+
+
+def crossentropy():
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compiled(model, learning_rate=0.01, **arguments):
+    model.compile(keras.optimizers.SGD(learning_rate), crossentropy(), metrics=["accuracy"], **arguments)
+    return model
+
+
+def images(count, size=16, seed=0):
+    """Images in [0, 255] that differ in colour, brightness and contrast."""
+    rng = np.random.default_rng(seed)
+    colour = rng.uniform(0, 255, (count, 1, 1, 3))
+    contrast = rng.uniform(0, 120, (count, 1, 1, 1))
+    return np.clip(colour + contrast * rng.normal(size=(count, size, size, 3)), 0, 255).astype("float32")
+
+
+def labels(count, classes=10):
+    return (np.arange(count) % classes).astype("int32")
+
+
+def layers_of(model, kind):
+    return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+
+
+def settle(model, x):
+    """Gives batch norm the statistics of `x`, as a training would, so that deep random networks stay in range."""
+    norms = layers_of(model, layers.BatchNormalization)
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(x, training=True)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+    return model
+
+
+def scatter_gates(model, seed=0):
+    """Gives the controllers random decisions, so that the gates differ between images."""
+    rng = np.random.default_rng(seed)
+    for controller in layers_of(model, PathController):
+        kernel, bias = controller.logits.weights
+        kernel.assign(rng.normal(0, 10, kernel.shape))
+        bias.assign(rng.normal(0, 1, bias.shape))
+    return model
+
+
+def force_gates(model, pattern):
+    """Fixes every gate of a DMNN: `pattern` (blocks, sub-blocks) of 0 and 1, the same for every image."""
+    for controller, row in zip(layers_of(model, PathController), pattern, strict=True):
+        kernel, bias = controller.logits.weights
+        kernel.assign(np.zeros(kernel.shape))
+        bias.assign(np.ravel([[0.0, 100.0 if on else -100.0] for on in row]))
+    return model
+
+
+def gates_of(model, x):
+    return keras.ops.convert_to_numpy(model.with_gates()(x)["gates"])
+
+
+def assert_close(a, b, tolerance=1e-5):
+    """Equal within `tolerance` times the largest value (at least 1)."""
+    a, b = (np.asarray(keras.ops.convert_to_numpy(v), "float64") for v in (a, b))
+    assert a.shape == b.shape
+    assert np.isfinite(a).all() and np.isfinite(b).all()
+    assert np.abs(a - b).max(initial=0) <= tolerance * max(1.0, np.abs(b).max(initial=0))
+
+
+def copy_by_config(layer):
+    """The layer as a file would give it back: through its config as JSON."""
+    text = json.dumps(keras.saving.serialize_keras_object(layer))
+    return keras.saving.deserialize_keras_object(json.loads(text))
+
+
+def run_python(code, **environment):
+    """Runs code in a fresh Python that can import this file; its standard output."""
+    path = os.pathsep.join([str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout

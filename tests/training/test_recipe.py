@@ -1,0 +1,95 @@
+from importlib import resources
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from keras_dynnets.training import Recipe, find_recipe
+from keras_dynnets.training.data import DATA_SETS
+from keras_dynnets.zoo.registry import ENTRIES
+
+SMALLEST = dict(
+    entry="dmnn20", data="digits", epochs=2, batch_size=8, learning_rate=0.1, warmup_epochs=0, momentum=0.9, weight_decay=0
+)
+SHIPPED = sorted(p.name for p in (resources.files("keras_dynnets.training") / "recipes").iterdir() if p.suffix == ".yaml")
+
+
+@pytest.mark.parametrize("file", SHIPPED)
+def test_shipped_recipes(file):
+    entry, data = file.removesuffix(".yaml").rsplit("_", 1)
+    recipe = find_recipe(entry, data)
+    assert (recipe.entry, recipe.data) == (entry, data)
+    assert data in DATA_SETS
+    assert set(recipe.options) <= set(ENTRIES[entry].options())
+
+
+def test_cifar10_recipes_train_both_alike():
+    dynamic, plain = (find_recipe(name, "cifar10").model_dump() for name in ("dmnn20", "resnet20"))
+    own = {"entry", "options", "resource_from_epoch", "noise_until_epoch"}
+    assert {k: v for k, v in dynamic.items() if k not in own} == {k: v for k, v in plain.items() if k not in own}
+    assert dynamic["options"]["target_rate"] == 0.7
+
+
+def test_defaults():
+    recipe = Recipe(**SMALLEST)
+    assert (recipe.flip, recipe.translate, recipe.seed, recipe.options, recipe.label_smoothing) == (True, 4, 0, {}, 0)
+
+
+def test_a_recipe_is_frozen():
+    with pytest.raises(ValidationError, match="frozen"):
+        Recipe(**SMALLEST).epochs = 3
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("epochs", 0),
+        ("epochs", 1.5),
+        ("batch_size", 0),
+        ("learning_rate", 0),
+        ("learning_rate", "fast"),
+        ("warmup_epochs", -1),
+        ("momentum", 1),
+        ("weight_decay", -0.1),
+        ("label_smoothing", 1),
+        ("translate", -1),
+        ("validation", 0),
+        ("resource_from_epoch", -1),
+        ("noise_until_epoch", 0),
+        ("optimizer", "adam"),
+    ],
+)
+def test_a_bad_value_is_named(tmp_path, field, value):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({**SMALLEST, field: value}))
+    with pytest.raises(ValueError, match=rf"mine.yaml is not a valid recipe: [\s\S]*{field}"):
+        find_recipe("dmnn20", "digits", file)
+
+
+def test_a_missing_value_is_named(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({k: v for k, v in SMALLEST.items() if k != "epochs"}))
+    with pytest.raises(ValueError, match=r"epochs\s+Field required"):
+        find_recipe("dmnn20", "digits", file)
+
+
+@pytest.mark.parametrize("text", ["", "just words", "a: [1", "- 1\n- 2"])
+def test_a_file_that_is_no_recipe(tmp_path, text):
+    file = tmp_path / "mine.yaml"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="mine.yaml is not a valid recipe"):
+        find_recipe("dmnn20", "digits", file)
+
+
+def test_a_file_of_one_s_own(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(SMALLEST))
+    assert find_recipe("dmnn20", "digits", file) == Recipe(**SMALLEST)
+    assert find_recipe("dmnn20", "digits", str(file)) == Recipe(**SMALLEST)
+
+
+def test_no_recipe_lists_those_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no recipe resnet50_digits.yaml; there are .*dmnn20_cifar10.yaml"):
+        find_recipe("resnet50", "digits")
+    with pytest.raises(FileNotFoundError, match="no recipe other.yaml"):
+        find_recipe("resnet50", "digits", tmp_path / "other.yaml")

@@ -1,0 +1,177 @@
+import csv
+import json
+
+import helpers
+import keras
+import numpy as np
+import pytest
+from helpers import compiled, images, labels, scatter_gates, settle, tiny
+
+from keras_dynnets import zoo
+from keras_dynnets.training import Recipe, evaluate, train
+from keras_dynnets.training.data import Split
+from keras_dynnets.training.train import compile_for
+
+RECIPE = dict(
+    entry="tiny",
+    data="digits",
+    epochs=3,
+    batch_size=16,
+    learning_rate=0.05,
+    warmup_epochs=1,
+    momentum=0.9,
+    weight_decay=0.001,
+    validation=50,
+    seed=2,
+    options={"target_rate": 0.5},
+)
+
+
+def log_of(folder):
+    with open(folder / "log.csv") as file:
+        return list(csv.DictReader(file))
+
+
+def test_train(tiny_entry, tmp_path):
+    results = train(Recipe(**RECIPE, resource_from_epoch=1), tmp_path / "run", steps=3)
+    folder = tmp_path / "run"
+    assert json.loads((folder / "results.json").read_text()) == results
+    assert results["images"] == 299 and 0 <= results["accuracy"] <= 1
+    assert 0 < results["macs_share"] <= 1 and results["macs_share"] == results["macs_mean"] / results["macs_all_on"]
+    assert Recipe.model_validate_json((folder / "recipe.json").read_text()).entry == "tiny"
+    assert not (folder / "backup").exists()
+    log = log_of(folder)
+    assert [row["epoch"] for row in log] == ["0", "1", "2"]
+    assert {"loss", "accuracy", "execution_rate", "macs_share", "val_loss", "val_accuracy"} <= set(log[0])
+    model = zoo.load("tiny", folder / "model.weights.h5")
+    from keras_dynnets.training import load_data
+
+    again = evaluate(model, load_data("digits", validation=50, seed=2).test)
+    assert again["accuracy"] == results["accuracy"] and again["execution_rate"] == results["execution_rate"]
+
+
+def test_training_learns(tiny_entry, tmp_path):
+    recipe = Recipe(**{**RECIPE, "epochs": 4, "flip": False, "translate": 1, "options": {"target_rate": 0.8}})
+    assert train(recipe, tmp_path)["accuracy"] > 0.5
+
+
+def test_label_smoothing(tiny_entry, tmp_path):
+    results = train(Recipe(**{**RECIPE, "epochs": 1}, label_smoothing=0.1), tmp_path, steps=2)
+    assert 0 <= results["accuracy"] <= 1
+    assert float(log_of(tmp_path)[0]["loss"]) > 0
+
+
+def test_phases_of_noise_and_resource_loss(tiny_entry, tmp_path):
+    """At a rate of learning near zero the log shows what the phases alone do."""
+    recipe = {**RECIPE, "learning_rate": 1e-9, "options": {"target_rate": 0.01}, "epochs": 2}
+    train(Recipe(**recipe, resource_from_epoch=1, noise_until_epoch=1), tmp_path, steps=4)
+    first, second = log_of(tmp_path)
+    assert 0.6 < float(first["execution_rate"]) < 1  # noise
+    assert float(second["execution_rate"]) == 1  # none: every gate starts on
+    added = 3 * 0.99**2 + 0.99**2  # the resource loss, all on
+    assert float(second["loss"]) - float(first["loss"]) > added / 2
+
+
+def test_another_recipe_s_folder_is_refused(tiny_entry, tmp_path):
+    train(Recipe(**{**RECIPE, "epochs": 1}), tmp_path, steps=1)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match="holds a run of another recipe .*recipe.json.* choose another folder with --out"):
+        train(Recipe(**{**RECIPE, "epochs": 2}), tmp_path, steps=1)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+KILLED = """
+import os, signal, helpers
+from keras_dynnets.training import Batches, Recipe, train
+from keras_dynnets.zoo import registry
+
+registry.ENTRIES["tiny"] = helpers.TINY_ENTRY
+batch = Batches.__getitem__
+
+def deadly(self, index):
+    if (self.epoch, index) == (2, 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return batch(self, index)
+
+Batches.__getitem__ = deadly
+train(Recipe(**RECIPE), "FOLDER", steps=3)
+"""
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_is_as_uninterrupted(tiny_entry, tmp_path):
+    recipe = Recipe(**RECIPE)
+    train(recipe, tmp_path / "whole", steps=3)
+    code = KILLED.replace("RECIPE", repr(RECIPE)).replace("FOLDER", str(tmp_path / "killed"))
+    with pytest.raises(AssertionError):
+        helpers.run_python(code)
+    assert [row["epoch"] for row in log_of(tmp_path / "killed")] == ["0", "1"]
+    assert not (tmp_path / "killed" / "model.weights.h5").exists()
+    train(recipe, tmp_path / "killed", steps=3)
+    whole, resumed = (zoo.load("tiny", tmp_path / name / "model.weights.h5") for name in ("whole", "killed"))
+    for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    wholes, resumeds = log_of(tmp_path / "whole"), log_of(tmp_path / "killed")
+    assert [row["epoch"] for row in resumeds] == ["0", "1", "2"]
+    assert resumeds[2]["execution_rate"] == wholes[2]["execution_rate"]  # the same noise
+
+
+# ---- optimiser
+
+
+def test_schedule_warms_up_then_falls_to_zero():
+    model = tiny()
+    compile_for(model, Recipe(**{**RECIPE, "epochs": 10, "warmup_epochs": 2}), steps=100)
+    schedule = model.optimizer._learning_rate
+    rates = [float(schedule(step)) for step in (0, 100, 200, 600, 1000)]
+    np.testing.assert_allclose(rates, [0, 0.025, 0.05, 0.025, 0], atol=1e-6)
+
+
+def test_schedule_without_warm_up():
+    model = tiny()
+    compile_for(model, Recipe(**{**RECIPE, "epochs": 10, "warmup_epochs": 0}), steps=100)
+    schedule = model.optimizer._learning_rate
+    np.testing.assert_allclose([float(schedule(step)) for step in (0, 500, 1000)], [0.05, 0.025, 0], atol=1e-6)
+
+
+def test_weight_decay_shrinks_kernels_only():
+    model = tiny()
+    compile_for(model, Recipe(**{**RECIPE, "warmup_epochs": 0}), steps=10)
+    for weight in model.trainable_weights:
+        weight.assign(np.ones(weight.shape))
+    zeros = [keras.ops.zeros(w.shape) for w in model.trainable_weights]
+    model.optimizer.apply_gradients(zip(zeros, model.trainable_weights, strict=True))
+    for weight in model.trainable_weights:
+        kernel = weight.path.endswith("kernel")
+        np.testing.assert_allclose(weight, np.full(weight.shape, 1 - 0.05 * 0.001 * kernel), rtol=1e-6)
+
+
+def test_no_xla_on_a_cpu():
+    import tensorflow as tf
+
+    model = zoo.load("resnet20", None)
+    compile_for(model, Recipe(**{**RECIPE, "entry": "resnet20", "options": {}}), steps=10)
+    assert bool(model.jit_compile) == bool(tf.config.list_physical_devices("GPU"))
+
+
+# ---- evaluate
+
+
+def test_evaluate_dynamic():
+    model = scatter_gates(settle(tiny(), images(8)))
+    split = Split(images(40).astype("uint8"), labels(40))
+    results = evaluate(model, split, batch_size=16)
+    x = split.images.astype("float32")
+    gates = helpers.gates_of(model, x)
+    assert results["images"] == 40
+    assert results["accuracy"] == np.mean(np.argmax(model(x), -1) == split.labels)
+    assert results["macs_all_on"] == model.fixed_macs + model.path_macs.sum()
+    np.testing.assert_allclose(results["macs_mean"], model.macs_of(gates).mean())
+    np.testing.assert_allclose(results["execution_rate"], gates.mean())
+
+
+def test_evaluate_plain():
+    model = compiled(zoo.load("resnet20", None))
+    split = Split(images(10, 32).astype("uint8"), labels(10))
+    accuracy = np.mean(np.argmax(model(split.images.astype("float32")), -1) == split.labels)
+    assert evaluate(model, split) == {"accuracy": accuracy, "images": 10}
