@@ -129,7 +129,8 @@ def _check(model, format, precision, batch_size, gates, labels):
         raise ValueError(f"batch_size is 1, or None for any, not {batch_size!r}")
     if gates and not isinstance(model, DMNN):
         raise ValueError(f"{model.name} has no gates; only a DMNN has")
-    classes = model.output_shape[-1]
+    logits = model.output["logits"] if isinstance(model.output, dict) else model.output
+    classes = logits.shape[-1]
     if labels is not None and len(labels) != classes:
         raise ValueError(f"{len(labels)} labels do not name {classes} classes")
     return 1 if format == "litert" else batch_size

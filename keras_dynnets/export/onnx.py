@@ -66,8 +66,10 @@ def _keep_outputs(graph, outputs):
         if needed.intersection(node.output):
             nodes.append(node)
             needed |= reads(node)
-    del graph.node[:]
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.node[:], graph.initializer[:]
     graph.node.extend(reversed(nodes))
+    graph.initializer.extend(constants)
 
 
 def _store_half(graph):

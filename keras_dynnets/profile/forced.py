@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_dynnets.layers import PathController
+from keras_dynnets.layers import MultiPath, PathController
 
 FORCE = 1e4  # far beyond any logit
 
@@ -34,3 +34,20 @@ def with_forced_gates(model):
         call_function=call,
     )
 
+
+
+def without_gates(model):
+    """The same layers as a plain network: every path always runs, there are no controllers.
+
+    The reference that savings are measured against. Shares the layers of `model`.
+    """
+    network = model.with_gates()
+
+    def call(layer, *args, **kwargs):
+        if not isinstance(layer, MultiPath):
+            return layer(*args, **kwargs)
+        inputs, _, shortcut = args
+        return keras.layers.Add(name=f"{layer.name}_sum")([shortcut, *(path(inputs) for path in layer.paths)])
+
+    plain = keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
+    return keras.Model(plain.input, plain.output["logits"], name=f"{model.name}_without_gates")

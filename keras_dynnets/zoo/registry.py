@@ -120,6 +120,12 @@ def load(name, weights="default", num_classes=None, input_shape=None, **options)
     return _load_record(entry, chosen[0], num_classes, input_shape, options)
 
 
+def labels(name, weights="default"):
+    """Names of the classes that a published set of weights tells apart; None for other weights."""
+    published = [r for r in records(find(name).name) if weights in ("default", r.tag)]
+    return published[0].classes if published else None
+
+
 def _load_file(entry, path, num_classes, input_shape, options):
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")

@@ -66,8 +66,8 @@ def test_macs():
     first, later = PathController(2), PathController(2)
     first.build((None, 8, 8, 64))
     later.build((None, 8, 8, 64), (None, 32))
-    assert first.macs((None, 8, 8, 64)) == 64 * 32 + 32 * 4
-    assert later.macs((None, 8, 8, 64)) == 64 * 32 + 32 * 32 + 32 * 4
+    assert first.macs((None, 8, 8, 64)) == 64 * 32 + 32 * 2
+    assert later.macs((None, 8, 8, 64)) == 64 * 32 + 32 * 32 + 32 * 2
 
 
 def test_forced_gates():

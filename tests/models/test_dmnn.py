@@ -147,7 +147,7 @@ def dmnn20_costs_by_hand():
                 fixed += side**2 * channels * width
                 params += channels * width + 2 * width
             state = 0 if not paths else 32 * 32
-            fixed += channels * 32 + state + 32 * 4
+            fixed += channels * 32 + state + 32 * 2
             params += channels * 32 + 32 + state + 32 * 4 + 4
             kernels = 9 * channels * width // 2 + 9 * width // 2 * width
             paths.append(side**2 * kernels)
@@ -365,15 +365,17 @@ def test_sparse_training_with_frozen_controllers():
     for controller in layers_of(model, PathController):
         controller.trainable = False
     controllers = values([w for c in layers_of(model, PathController) for w in c.weights])
-    start, losses = model.get_weights(), []
+    start, losses, idle = model.get_weights(), [], []
     for execution in ("masked", "sparse"):
         model.set_weights(start)
         before = values(model.trainable_weights)
         model.execution = execution
         compiled(model).fit(images(8, seed=1), labels(8), batch_size=8, verbose=0)
         losses.append(model.evaluate(images(8, seed=1), labels(8), verbose=0)[0])
-        assert unchanged(before, values(model.trainable_weights)) == []
+        idle.append(unchanged(before, values(model.trainable_weights)))
         assert unchanged(controllers, values(model.weights)) == list(controllers)
+    assert idle[0] == idle[1]  # paths that no image takes
+    assert len(idle[0]) < len(before) / 2 and "stem_conv/kernel" not in idle[0]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
@@ -533,7 +535,8 @@ with strategy.scope():
     mirrored = make()
 mirrored.set_weights(single.get_weights())
 start = [w.numpy() for w in single.trainable_weights]
-result = {"gates": gates_of(single, x).mean((1, 2)).tolist()}
+gates = gates_of(single, x)
+result = {"rates": [gates[:8].mean(0).tolist(), gates[8:].mean(0).tolist()]}
 
 def compare(count, batch_size):
     # both through `fit` from the same start: histories, how far the weights went, how far they are apart
@@ -551,11 +554,12 @@ def compare(count, batch_size):
 result["fit"] = compare(16, 8)
 result["evaluate"] = [m.evaluate(x, y, verbose=0) for m in (single, mirrored)]
 
-# the resource loss alone, one step, also on parts of 7 and 6 images
+# the resource loss alone, also on parts that differ: 4 + 4 images, then 4 + 1
+# (the first batch must have equal parts: Keras's symbolic build adds them up)
 for model in (single, mirrored):
     with strategy.scope() if model is mirrored else contextlib.nullcontext():
         model.compile(keras.optimizers.SGD(0.1), lambda y, logits: 0.0 * keras.ops.sum(logits, -1))
-result["resource"] = compare(13, 13)
+result["resource"] = compare(13, 8)
 
 # and as users train: with batch norm and noise
 with strategy.scope():
@@ -570,8 +574,8 @@ def test_mirrored_strategy_equals_one_device():
     import json
 
     result = json.loads(run_python(MIRRORED).split("RESULT")[1])
-    first, second = np.mean(result["gates"][:8]), np.mean(result["gates"][8:])
-    assert first != second, "the replicas must differ for this test to say anything"
+    first, second = result["rates"]
+    assert first != second, "the parts must differ for this test to say anything"
     for case, names in (("fit", {"loss", "accuracy", "execution_rate", "macs_share"}), ("resource", {"loss"})):
         (single, mirrored), moved, apart = result[case]
         assert names <= set(single) and set(single) == set(mirrored)

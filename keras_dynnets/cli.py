@@ -1,0 +1,175 @@
+"""The command line, `keras-dynnets`."""
+
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+out = Console()
+
+Name = Annotated[str, typer.Argument(help="a model of the zoo (see `list`)")]
+DataDir = Annotated[str | None, typer.Option(help="prepared TFDS folder, or CIFAR-10 as .npz; default: $TFDS_DATA_DIR")]
+
+
+@app.command("list")
+def list_command(
+    pattern: Annotated[str, typer.Argument(help="shell-style, such as 'dmnn*'")] = "*",
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="only those with published weights")] = False,
+):
+    """Names of the models."""
+    from keras_dynnets import zoo
+
+    for name in zoo.list_models(pattern, pretrained):
+        out.print(name, highlight=False)
+
+
+@app.command()
+def info(name: Name):
+    """What the zoo knows of a model."""
+    from keras_dynnets import zoo
+
+    for key, value in dataclasses.asdict(zoo.info(name)).items():
+        text = f"{value:,}" if key in ("params", "macs") else ", ".join(map(str, value)) if isinstance(value, tuple) else value
+        out.print(f"{key:12} {text or '-'}", highlight=False)
+
+
+@app.command()
+def train(
+    name: Name,
+    data: Annotated[str, typer.Option(help="data set: cifar10 or digits")] = "cifar10",
+    recipe: Annotated[Path | None, typer.Option(help="recipe file; default: the project's own for NAME and DATA")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="run folder; default: runs/NAME-DATA")] = None,
+    data_dir: DataDir = None,
+):
+    """Trains by a recipe; the same command goes on after a stop."""
+    from keras_dynnets.training import Recipe, find_recipe
+    from keras_dynnets.training import train as run
+
+    chosen = find_recipe(name, data, recipe)
+    if epochs:
+        chosen = Recipe.model_validate({**chosen.model_dump(), "epochs": epochs})
+    folder = folder or Path("runs") / f"{name}-{data}"
+    results = run(chosen, folder, data_dir)
+    out.print(json.dumps(results, indent=1))
+    out.print(f"run folder: {folder}")
+
+
+@app.command()
+def evaluate(
+    name: Name,
+    data: Annotated[str, typer.Option(help="data set: cifar10 or digits")] = "cifar10",
+    weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file")] = "default",
+    data_dir: DataDir = None,
+):
+    """Accuracy and cost on a full test set."""
+    from keras_dynnets import zoo
+    from keras_dynnets.training import evaluate as run
+    from keras_dynnets.training import load_data
+
+    loaded = load_data(data, data_dir)
+    model = zoo.load(name, weights, num_classes=len(loaded.classes), input_shape=loaded.test.images.shape[1:])
+    out.print(json.dumps(run(model, loaded.test), indent=1))
+
+
+@app.command()
+def export(
+    name: Name,
+    path: Annotated[Path, typer.Argument(help="the file, or for a SavedModel the folder")],
+    format: Annotated[str, typer.Option(help="litert, onnx or saved_model")] = "litert",
+    precision: Annotated[str, typer.Option(help="fp32 or fp16")] = "fp32",
+    batch_size: Annotated[int | None, typer.Option(help="1, or leave out for any")] = None,
+    weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file")] = "default",
+    num_classes: Annotated[int | None, typer.Option(help="of a .weights.h5 file")] = None,
+    gates: Annotated[bool, typer.Option("--gates", help="give the gates as a second output")] = False,
+):
+    """Writes a model for another runtime, and checks it there."""
+    from keras_dynnets import zoo
+    from keras_dynnets.export import export_model
+
+    model = zoo.load(name, weights, num_classes=num_classes)
+    report = export_model(model, path, format, precision, batch_size, gates=gates, labels=zoo.labels(name, weights))
+    out.print(json.dumps(dataclasses.asdict(report), indent=1))
+
+
+@app.command()
+def bench(
+    name: Name,
+    rates: Annotated[list[float], typer.Option(help="shares of sub-blocks to run; repeat, or list after --rates")] = [1.0, 0.7, 0.5, 0.3],  # noqa: B006
+    runtimes: Annotated[str | None, typer.Option(help="comma-separated: litert,onnx,tensorflow,tensorflow_training")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="of each runtime")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="timed calls for each gate pattern")] = 5,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write the rows there")] = None,
+):
+    """Times a DMNN at exact rates against the same layers without gates."""
+    from keras_dynnets.profile import bench as run
+
+    columns = ("runtime", "batch", "rate", "MACs share", "ms", "reference ms", "ratio", "over share", "largest difference")
+    layout = "{:20} {:>5} {:>5} {:>10} {:>9} {:>12} {:>6} {:>10} {:>18}"
+    out.print(layout.format(*columns), highlight=False)
+
+    def show(row):
+        difference = "-" if row.max_abs_diff is None else f"{row.max_abs_diff:.1e}"
+        cells = (row.runtime, row.batch, row.rate, f"{row.macs_share:.3f}", row.ms, row.reference_ms, f"{row.ratio:.3f}")
+        out.print(layout.format(*cells, f"{row.ratio - row.macs_share:+.3f}", difference), highlight=False)
+
+    rows = run(name, rates, runtimes.split(",") if runtimes else None, threads, repeats, progress=show)
+    applications = {(r.application, r.runtime, r.batch): r.application_ms for r in rows if r.application}
+    for (network, runtime, batch), ms in applications.items():
+        out.print(f"keras.applications.{network}, {runtime}, batch {batch}: {ms} ms", highlight=False)
+    if json_file:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="where files and plot go")] = Path("demo"),
+    epochs: Annotated[int, typer.Option(min=1)] = 6,
+):
+    """Fine-tunes dmnn20 on real digits, exports it three ways and shows what it saves."""
+    from keras_dynnets.demo import run
+
+    rows = run(folder, epochs, lambda text: out.print(text, highlight=False))
+    table = Table(title="dmnn20 on handwritten digits")
+    table.add_column("")
+    for row in rows:
+        table.add_column(row["runtime"], justify="right")
+    for key in list(rows[0])[1:]:
+        table.add_row(key, *(row[key] for row in rows))
+    out.print(table)
+    out.print(f"files and plot: {folder.resolve()}")
+
+
+def main():
+    """Runs a command; an error of the user's making is one line, not a trace."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("keras_dynnets").setLevel(logging.INFO)
+    try:
+        app(args=_listed_rates(sys.argv[1:]))
+    except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
+        sys.exit(2)
+
+
+def _listed_rates(arguments):
+    """`--rates 1.0 0.7` as the option parser knows it: `--rates 1.0 --rates 0.7`."""
+    listed, inside = [], False
+    for argument in arguments:
+        number = argument.replace(".", "", 1).isdigit()
+        if inside and number and listed[-1] != "--rates":
+            listed.append("--rates")
+        inside = argument == "--rates" or (inside and number)
+        listed.append(argument)
+    return listed
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The whole way on real data: load, fine-tune, measure, export, run elsewhere."""
+
+import shutil
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_dynnets import zoo
+from keras_dynnets.export import litert, onnx, saved_model
+from keras_dynnets.export.export_model import export_model
+from keras_dynnets.profile import macs_histogram, measure
+from keras_dynnets.profile.forced import without_gates
+from keras_dynnets.training import Batches, load_data
+
+FILES = {  # runtime: (format, module, file, batch size)
+    "LiteRT": ("litert", litert, "dmnn20.tflite", 1),
+    "ONNX Runtime": ("onnx", onnx, "dmnn20.onnx", 1),
+    "SavedModel": ("saved_model", saved_model, "dmnn20_saved_model", None),
+}
+
+
+def run(folder, epochs, say):
+    """Fine-tunes `dmnn20` on scikit-learn's digits and puts files and a plot in `folder`.
+
+    Args:
+        folder: where they go; made if need be.
+        epochs: of fine-tuning.
+        say: called with every line of progress.
+
+    Returns:
+        The table, a list of rows, each a dict of texts by column.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(0)
+    data = load_data("digits")
+    pretrained = zoo.labels("dmnn20") is not None
+    say(f"1/4 dmnn20, {'pretrained on CIFAR-10' if pretrained else 'untrained'}, fine-tuned on {len(data.train)} digits")
+    model = zoo.load("dmnn20", weights="default" if pretrained else None, num_classes=10, target_rate=0.7, seed=0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(2e-3), loss, metrics=["accuracy"], jit_compile=False)
+    validation = (data.validation.images.astype("float32"), data.validation.labels)
+    model.fit(Batches(data.train, 64, flip=False, translate=2), epochs=epochs, validation_data=validation, verbose=2)
+
+    say(f"2/4 the {len(data.test)} test images")
+    images = data.test.images.astype("float32")
+    measured = measure(model, images)
+    say(f"    plot: {macs_histogram(measured, folder / 'macs_histogram.png')}")
+    rows = [_row("Keras", measured, measured.logits, data.test.labels)]
+    plain = without_gates(model)
+    for runtime, (kind, module, file, batch_size) in FILES.items():
+        say(f"3/4 export for {runtime}: {folder / file}")
+        report = export_model(model, folder / file, kind, batch_size=batch_size, labels=data.classes, images=images)
+        say(f"    checked on {report.images} images over {report.paths} paths, {report.bytes:,} bytes")
+        reference = folder / f".{file}.reference"
+        module.write(plain, reference, batch_size, False, ("logits",))
+        logits, seconds = _side_by_side(module.runner(folder / file, 1), module.runner(reference, 1), images)
+        _remove(reference)
+        rows.append(_row(runtime, measured, logits, data.test.labels, seconds))
+    say("4/4 done")
+    return rows
+
+
+def _side_by_side(run, reference, images):
+    """Logits of a file, and its and its reference's seconds for every image, called in turn."""
+    run(images=images[:1]), reference(images=images[:1])
+    logits, seconds = [], []
+    for i in range(len(images)):
+        image = images[i : i + 1]
+        started = time.perf_counter()
+        logits.append(run(images=image)["logits"])
+        half = time.perf_counter()
+        reference(images=image)
+        seconds.append((half - started, time.perf_counter() - half))
+    return np.concatenate(logits), np.array(seconds)
+
+
+def _row(runtime, measured, logits, labels, seconds=None):
+    row = {
+        "runtime": runtime,
+        "accuracy": f"{(logits.argmax(-1) == labels).mean():.3f}",
+        "MACs all on": f"{measured.worst_macs / 1e6:.1f} M",
+        "MACs mean": f"{measured.mean_macs / 1e6:.1f} M",
+        "sub-blocks run": f"{measured.mean_execution_rate:.0%}",
+        "ms an image": "-",
+        "ms without gates": "-",
+        "realised / theoretical saving": "-",
+        "largest difference": f"{np.abs(logits - measured.logits).max():.1e}",
+    }
+    if seconds is not None:
+        ours, plain = np.median(seconds, axis=0)
+        possible = 1 - measured.mean_macs_share
+        saved = 1 - seconds[:, 0].sum() / seconds[:, 1].sum()
+        row |= {
+            "ms an image": f"{1e3 * ours:.2f}",
+            "ms without gates": f"{1e3 * plain:.2f}",
+            "realised / theoretical saving": f"{saved / possible:.0%}" if possible > 0.01 else "nothing to save",
+        }
+    return row
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
