@@ -29,9 +29,10 @@ def test_import_prints_nothing_more_than_keras():
 
 
 def test_import_is_light():
-    code = "import sys, keras_dynnets; print(*sys.modules)"
+    """Nothing heavy comes in beyond what Keras brings (where they are installed: matplotlib and scikit-learn)."""
+    code = "import sys, keras; before = {*sys.modules}; import keras_dynnets; print(*{*sys.modules} - before)"
     loaded = set(run_python(code).split())
-    assert {"keras", "keras_dynnets.zoo"} <= loaded
+    assert "keras_dynnets.zoo" in loaded
     heavy = {"matplotlib", "sklearn", "tensorflow_datasets", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "tf_keras"}
     assert not heavy & loaded
 

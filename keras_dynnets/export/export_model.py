@@ -1,6 +1,8 @@
 """One call from a model to a verified file."""
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -98,9 +100,8 @@ def export_model(
     network = model.with_gates() if isinstance(model, DMNN) else model
     writer, half = FORMATS[format], precision == "fp16"
     outputs = ("logits", "gates") if gates else ("logits",)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        draft = Path(folder) / path.name
+    with _beside(path) as folder:
+        draft = folder / path.name
         try:
             writer.write(network, draft, batch_size, half, outputs)
         except (ImportError, OSError):
@@ -110,11 +111,23 @@ def export_model(
         report = Report(str(path), format, precision, batch_size, *_fingerprint(draft), writer.operations(draft))
         if verify:
             report = _verified(report, writer, draft, network, images, half)
-        sidecar = Path(folder) / "report.json"
+        sidecar = folder / "report.json"
         sidecar.write_text(json.dumps(_description(model, report, labels), indent=1) + "\n")
         _move(draft, path)
         os.replace(sidecar, f"{path}.json")
     return report
+
+
+@contextlib.contextmanager
+def _beside(path):
+    """A folder next to `path` to work in, gone afterwards; an OSError inside tells what to do."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            yield Path(folder)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(error.errno, f"{path} was not written ({reason}); give a path that can be, with room for it") from error
 
 
 def _check(model, format, precision, batch_size, gates, labels):
@@ -191,6 +204,6 @@ def _move(draft, path):
     """Puts the finished draft in its place; a folder there must be a SavedModel to be replaced."""
     if path.is_dir():
         if not (path / "saved_model.pb").is_file():
-            raise FileExistsError(f"{path} is a folder and not a SavedModel; choose another path")
+            raise FileExistsError(errno.EEXIST, "a folder that is not a SavedModel is there")
         shutil.rmtree(path)
     os.replace(draft, path)

@@ -13,6 +13,7 @@ from keras_dynnets.export import litert, onnx
 from keras_dynnets.layers import PathController
 from keras_dynnets.models import DMNN
 from keras_dynnets.profile.forced import FORCE, with_forced_gates, without_gates
+from keras_dynnets.zoo.registry import find
 
 RUNTIMES = {  # name: batch sizes
     "litert": (1,),
@@ -75,17 +76,18 @@ def bench(name, rates=(1.0, 0.7, 0.5, 0.3), runtimes=None, threads=1, repeats=5,
     Raises:
         ValueError: a network without gates, a rate outside [0, 1], an unknown runtime.
     """
-    _set_tensorflow_threads(threads)
-    keras.utils.set_random_seed(seed)
-    model = zoo.load(name, weights=None)
-    if not isinstance(model, DMNN):
+    entry = find(name)
+    if entry.builder is not DMNN:
         raise ValueError(f"{name} has no gates to force; bench takes {', '.join(zoo.list_models('dmnn*'))}")
-    small = max(model.input_shape[1:3]) <= 64
+    small = max(entry.input_shape[:2]) <= 64
     runtimes = [r for r in RUNTIMES if r != "tensorflow_training" or small] if runtimes is None else runtimes
     if unknown := set(runtimes) - set(RUNTIMES):
         raise ValueError(f"runtime {', '.join(unknown)} is unknown; there are {', '.join(RUNTIMES)}")
     if bad := [rate for rate in rates if not 0 <= rate <= 1]:
         raise ValueError(f"a rate is a share of sub-blocks, from 0 to 1, not {bad[0]}")
+    _set_tensorflow_threads(threads)
+    keras.utils.set_random_seed(seed)
+    model = zoo.load(name, weights=None)
     rng = np.random.default_rng(seed)
     _fit_batch_norm(model, rng)
     rows = []

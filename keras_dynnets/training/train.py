@@ -1,8 +1,10 @@
 """A recipe to a run folder: weights, log and results."""
 
 import json
-import logging
+import os
+import platform
 import time
+from importlib import metadata
 from pathlib import Path
 
 import keras
@@ -10,14 +12,14 @@ import numpy as np
 
 from keras_dynnets import zoo
 from keras_dynnets.models import DMNN
+from keras_dynnets.profile import measure
 from keras_dynnets.training.augment import Batches
 from keras_dynnets.training.data import load_data
 
-log = logging.getLogger("keras_dynnets")
-
 
 def train(recipe, folder, data_dir=None, steps=None):
-    """Trains by a recipe; the same call goes on where a stopped one left off.
+    """Trains by a recipe; the same call goes on where a stopped one left off,
+    and gives a finished run's results at once.
 
     The run folder gets `recipe.json`, `log.csv` (one row an epoch), `backup/` while it
     runs, then `model.weights.h5` and `results.json`. The final weights are those of
@@ -30,7 +32,7 @@ def train(recipe, folder, data_dir=None, steps=None):
         steps: batches an epoch, to try a recipe out; None for all.
 
     Returns:
-        The results, a dict: test accuracy and, of a DMNN, its measured shares.
+        The results, a dict: `test` (see `evaluate`), `seconds`, `hardware`, `versions`.
 
     Raises:
         ValueError: the folder holds a run of another recipe.
@@ -38,6 +40,8 @@ def train(recipe, folder, data_dir=None, steps=None):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _claim(folder, recipe)
+    if (folder / "results.json").is_file():
+        return json.loads((folder / "results.json").read_text())
     data = load_data(recipe.data, data_dir, recipe.validation, recipe.seed)
     keras.utils.set_random_seed(recipe.seed)
     model = zoo.load(
@@ -46,7 +50,6 @@ def train(recipe, folder, data_dir=None, steps=None):
     batches = Batches(data.train, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed, steps)
     compile_for(model, recipe, len(batches))
     validation = (data.validation.images.astype("float32"), _targets(data.validation.labels, recipe, data))
-    started = time.perf_counter()
     clock = _Clock(folder / "seconds.txt")
     model.fit(
         _OneHot(batches, len(data.classes)) if recipe.label_smoothing else batches,
@@ -62,9 +65,13 @@ def train(recipe, folder, data_dir=None, steps=None):
         ],
     )
     model.save_weights(folder / "model.weights.h5")
-    results = {"seconds": round(clock.seconds), **evaluate(model, data.test)}
+    results = {
+        "test": evaluate(model, data.test),
+        "seconds": round(clock.seconds, 1),
+        "hardware": _hardware(),
+        "versions": {name: metadata.version(name) for name in ("keras", keras.backend.backend())},
+    }
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    log.info("%s: %s in %.0f s", folder, results, time.perf_counter() - started)
     return results
 
 
@@ -101,25 +108,25 @@ def evaluate(model, split, batch_size=500):
         A dict: `accuracy` in [0, 1], `images`; for a DMNN also `macs_mean`, `macs_all_on`
         (an image), `macs_share` and `execution_rate`.
     """
-    images = split.images.astype("float32")
-    if not isinstance(model, DMNN):
-        logits = model.predict(images, batch_size, verbose=0)
-        return {"accuracy": _accuracy(logits, split.labels), "images": len(split)}
-    outputs = model.with_gates().predict(images, batch_size, verbose=0)
-    macs = model.macs_of(outputs["gates"])
-    total = int(model.macs_of(np.ones_like(outputs["gates"][:1]))[0])
-    return {
-        "accuracy": _accuracy(outputs["logits"], split.labels),
-        "images": len(split),
-        "macs_mean": float(macs.mean()),
-        "macs_all_on": total,
-        "macs_share": float(macs.mean() / total),
-        "execution_rate": float(outputs["gates"].mean()),
-    }
+    measured = measure(model, split.images, batch_size)
+    results = {"accuracy": float((measured.logits.argmax(-1) == split.labels).mean()), "images": len(split)}
+    if isinstance(model, DMNN):
+        results |= {
+            "macs_mean": measured.mean_macs,
+            "macs_all_on": measured.worst_macs,
+            "macs_share": measured.mean_macs_share,
+            "execution_rate": measured.mean_execution_rate,
+        }
+    return results
 
 
-def _accuracy(logits, labels):
-    return float((logits.argmax(-1) == labels).mean())
+def _hardware():
+    """The processor, or what does the work beside it."""
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.is_file() else []
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    devices = [d for d in keras.distribution.list_devices() if "cpu" not in d.lower()]
+    return ", ".join([f"{os.cpu_count()} x {model}", *devices])
 
 
 def _targets(labels, recipe, data):

@@ -63,7 +63,18 @@ class Entry:
 
 
 class WeightsRecord(BaseModel):
-    """One set of weights on the shelf, as `zoo/index.json` lists it."""
+    """One set of weights on the shelf, as `zoo/index.json` lists it.
+
+    Attributes:
+        entry, tag: what `zoo.load(entry, weights=tag)` asks for.
+        file, sha256, bytes: in the folder of the entry; the name carries the hash's first 8 digits.
+        classes: their names, in the order of the logits.
+        input_shape, options: what the network is built with.
+        metrics: on the full test set, as `evaluate` prints them.
+        evaluate, train: the exact commands.
+        recipe: everything that decided the result.
+        seconds, hardware, versions: of the training.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,7 +88,8 @@ class WeightsRecord(BaseModel):
     options: dict
     metrics: dict
     evaluate: str
-    recipe: str
+    train: str
+    recipe: dict
     seconds: float
     hardware: str
     versions: dict

@@ -9,9 +9,9 @@ from keras_dynnets.zoo.entry import WeightsRecord
 SHELF = Path(__file__).parents[2] / "zoo"  # a checkout brings the shelf along
 
 
-def records(entry=None):
+def records(entry=None, shelf=None):
     """The published sets of weights, all of them or an entry's; the first of an entry is its default."""
-    index = SHELF / "index.json"
+    index = (shelf or SHELF) / "index.json"
     if not index.is_file():
         return []
     listed = [WeightsRecord.model_validate(r) for r in json.loads(index.read_text())]

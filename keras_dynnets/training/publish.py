@@ -1,0 +1,112 @@
+"""A finished run to the shelf: the weights, their record and their card."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+from keras_dynnets import zoo
+from keras_dynnets.training.data import load_data
+from keras_dynnets.training.recipe import Recipe
+from keras_dynnets.training.train import evaluate
+from keras_dynnets.zoo.entry import WeightsRecord
+from keras_dynnets.zoo.weights import SHELF, records, sha256
+
+
+def publish(folder, data_dir=None, shelf=SHELF):
+    """Puts the weights of a run on the shelf, once their evaluation has repeated.
+
+    Args:
+        folder: the run folder that `train` left.
+        data_dir: see `load_data`.
+        shelf: the folder with `index.json`.
+
+    Returns:
+        The new `WeightsRecord`. A record with the same entry and tag is replaced, its file removed.
+
+    Raises:
+        FileNotFoundError: the folder holds no finished run.
+        RuntimeError: the evaluation gives other figures than the run recorded.
+    """
+    folder = Path(folder)
+    if not (folder / "results.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no finished run (no results.json); train it to its end first")
+    recipe = Recipe.model_validate_json((folder / "recipe.json").read_text())
+    results = json.loads((folder / "results.json").read_text())
+    weights = folder / "model.weights.h5"
+    data = load_data(recipe.data, data_dir, recipe.validation, recipe.seed)
+    shape = data.test.images.shape[1:]
+    model = zoo.load(recipe.entry, weights, num_classes=len(data.classes), input_shape=shape, **recipe.options)
+    metrics = evaluate(model, data.test)
+    for name, value in metrics.items():
+        if abs(value - results["test"][name]) > 1e-6 * abs(value):
+            raise RuntimeError(f"{name} does not repeat: the run recorded {results['test'][name]}, now it is {value}")
+
+    digest = sha256(weights)
+    record = WeightsRecord(
+        entry=recipe.entry,
+        tag=recipe.data,
+        file=f"{recipe.entry}-{recipe.data}-{digest[:8]}.weights.h5",
+        sha256=digest,
+        bytes=weights.stat().st_size,
+        classes=data.classes,
+        input_shape=shape,
+        options=recipe.options,
+        metrics=metrics,
+        evaluate=f"keras-dynnets evaluate {recipe.entry} --data {recipe.data}",
+        train=f"keras-dynnets train {recipe.entry} --data {recipe.data}",
+        recipe=recipe.model_dump(),
+        seconds=results["seconds"],
+        hardware=results["hardware"],
+        versions=results["versions"],
+    )
+    place = shelf / recipe.entry
+    place.mkdir(parents=True, exist_ok=True)
+    shutil.copy(weights, place / record.file)
+    kept = []
+    for other in records(shelf=shelf):
+        if (other.entry, other.tag) != (record.entry, record.tag):
+            kept.append(other)
+        elif other.file != record.file:
+            (place / other.file).unlink(missing_ok=True)
+    listed = sorted([*kept, record], key=lambda r: (r.entry, r.tag))
+    _write(shelf / "index.json", json.dumps([r.model_dump() for r in listed], indent=1) + "\n")
+    _write(place / "README.md", "\n".join(_card(r) for r in listed if r.entry == record.entry))
+    return record
+
+
+def _write(path, text):
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_text(text)
+    os.replace(draft, path)
+
+
+def _card(record):
+    """The card of a set of weights, all of it from its record."""
+    info = zoo.info(record.entry)
+    recipe = record.recipe
+    lines = [
+        f"# {record.entry}, {record.tag}",
+        "",
+        f"`zoo.load({record.entry!r}, weights={record.tag!r})`: {info.family}, arXiv {info.paper}, "
+        f"{info.params:,} parameters, {info.macs:,} MACs an image with everything on.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| accuracy | {record.metrics['accuracy']:.2%} top-1 on the {record.metrics['images']:,} test images |",
+    ]
+    if "macs_mean" in record.metrics:
+        lines += [
+            f"| MACs an image, mean | {record.metrics['macs_mean'] / 1e6:.2f} M, {record.metrics['macs_share']:.1%} of all on |",
+            f"| sub-blocks run | {record.metrics['execution_rate']:.1%} |",
+        ]
+    lines += [
+        f"| evaluated by | `{record.evaluate}` |",
+        f"| trained by | `{record.train}`: {recipe['epochs']} epochs, batch {recipe['batch_size']}, seed {recipe['seed']} |",
+        f"| data | {record.tag}, {recipe['validation']:,} training images set aside; the last epoch's weights, nothing picked by test accuracy |",
+        f"| training time | {record.seconds:,.0f} s on {record.hardware} |",
+        f"| versions | {', '.join(f'{name} {version}' for name, version in record.versions.items())} |",
+        f"| file | `{record.file}`, {record.bytes:,} bytes, sha256 `{record.sha256}` |",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,212 @@
+"""Every file is loaded and run by its own runtime, on images that take different paths, and held against Keras."""
+
+import json
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import helpers
+from keras_dynnets import zoo
+from keras_dynnets.export import ExportError, export_model, litert, onnx, saved_model, verify
+
+ROOMS = {"litert": litert, "onnx": onnx, "saved_model": saved_model}
+
+
+@pytest.fixture(scope="module")
+def model():
+    made = helpers.tiny(seed=1)
+    return helpers.scatter_gates(helpers.settle(made, helpers.images(16)))
+
+
+@pytest.fixture(scope="module")
+def x():
+    return helpers.images(24, seed=5)
+
+
+def run_all(room, path, images, batch_size):
+    run = room.runner(path)
+    step = batch_size or len(images)
+    results = [run(images=images[i : i + step]) for i in range(0, len(images), step)]
+    return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+
+
+@pytest.mark.parametrize(
+    ("format", "batch_size"), [("litert", 1), ("onnx", 1), ("onnx", None), ("saved_model", 1), ("saved_model", None)]
+)
+def test_a_file_gives_what_keras_gives_on_every_path(model, x, tmp_path, format, batch_size):
+    path = tmp_path / "file"
+    report = export_model(model, path, format, batch_size=batch_size, gates=True, images=x)
+    assert report.images >= 3 and report.paths >= 3
+
+    found = run_all(ROOMS[format], path, x, batch_size)
+    wanted = model.with_gates().predict(x, verbose=0)
+    assert len(np.unique(wanted["gates"].reshape(len(x), -1), axis=0)) >= 3
+    np.testing.assert_array_equal(found["gates"], wanted["gates"])
+    np.testing.assert_allclose(found["logits"], wanted["logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ROOMS)
+def test_half_precision_takes_about_half_the_bytes_and_stays_close(model, x, tmp_path, format):
+    full = export_model(model, tmp_path / "full", format, images=x)
+    half = export_model(model, tmp_path / "half", format, "fp16", images=x)
+    assert half.bytes < 0.75 * full.bytes
+    assert full.max_abs_diff < half.max_abs_diff < 0.2
+
+
+@pytest.mark.parametrize("format", ROOMS)
+def test_a_plain_network_exports_too(tmp_path, format):
+    plain = zoo.load("resnet20", weights=None)
+    images = helpers.images(5, 32)
+    export_model(plain, tmp_path / "file", format, images=images)
+    found = run_all(ROOMS[format], tmp_path / "file", images, 1 if format == "litert" else None)
+    assert list(found) == ["logits"]
+    np.testing.assert_allclose(found["logits"], plain.predict(images, verbose=0), atol=1e-4)
+
+
+def test_every_sub_block_has_its_condition_and_litert_needs_only_builtin_operations(model, tmp_path):
+    sub_blocks = model.path_macs.size
+    lite = export_model(model, tmp_path / "m.tflite", "litert").operations
+    assert lite["IF"] == sub_blocks
+    assert not [name for name in lite if name.startswith("Flex") or not name.isupper()]
+    assert export_model(model, tmp_path / "one.onnx", "onnx", batch_size=1).operations["If"] == sub_blocks
+    many = export_model(model, tmp_path / "any.onnx", "onnx").operations
+    assert many["If"] == sub_blocks and many["Scan"] == 1
+
+
+def test_closed_gates_run_no_convolution_in_onnx_runtime(tmp_path):
+    """Counted by the runtime's own profiler: what is skipped is skipped, not multiplied by zero."""
+    import onnxruntime
+
+    counts = {}
+    for on in (True, False):
+        made = helpers.force_gates(helpers.tiny(), np.full((3, 2), on))
+        path = tmp_path / f"{on}.onnx"
+        export_model(made, path, "onnx", batch_size=1)
+        options = onnxruntime.SessionOptions()
+        options.enable_profiling = True
+        options.profile_file_prefix = str(tmp_path / f"profile{on}")
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session.run(None, {"images": helpers.images(1)})
+        events = json.loads(open(session.end_profiling()).read())
+        ran = [e["args"]["op_name"] for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+        counts[on] = sum(name in ("Conv", "FusedConv") for name in ran)
+    per_sub_block = 2
+    assert counts[True] - counts[False] == 3 * 2 * per_sub_block
+
+
+def test_the_description_beside_the_file(model, tmp_path):
+    path, labels = tmp_path / "m.onnx", [f"class {i}" for i in range(10)]
+    report = export_model(model, path, "onnx", labels=labels)
+    told = json.loads((tmp_path / "m.onnx.json").read_text())
+    assert told["labels"] == labels
+    assert told["input"] == {"name": "images", "shape": [None, 16, 16, 3], "dtype": "float32", "range": [0, 255]}
+    assert told["report"]["sha256"] == report.sha256 == zoo.weights.sha256(path)
+    assert told["report"]["bytes"] == path.stat().st_size
+    assert told["versions"]["onnxruntime"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
+
+
+def test_a_file_that_fails_its_check_is_gone_and_the_one_before_stays(model, tmp_path, monkeypatch):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"the file before")
+    honest = litert.write
+
+    def damaged(network, *arguments):
+        changed = helpers.tiny(seed=2)  # another network's weights
+        honest(helpers.settle(changed, helpers.images(16)).with_gates(), *arguments)
+
+    monkeypatch.setattr(litert, "write", damaged)
+    with pytest.raises(ExportError, match=r"m\.tflite was removed: its logits differ from Keras's by \d"):
+        export_model(model, path, "litert")
+    assert path.read_bytes() == b"the file before"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
+
+
+def test_a_file_that_is_no_model_is_refused(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx, "write", lambda network, path, *rest: path.write_bytes(b"not a model"))
+    monkeypatch.setattr(onnx, "operations", lambda path: {})
+    with pytest.raises(ExportError, match="does not load"):
+        export_model(model, tmp_path / "m.onnx", "onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"format": "coreml"}, "format 'coreml' is unknown; it is one of litert, onnx, saved_model"),
+        ({"precision": "int4"}, "precision 'int4' is unknown; it is one of fp32, fp16"),
+        ({"batch_size": 8}, "batch_size is 1, or None for any, not 8"),
+        ({"labels": ["a", "b"]}, "2 labels do not name 10 classes"),
+    ],
+)
+def test_arguments_that_make_no_sense(model, tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        export_model(model, tmp_path / "m", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_plain_network_has_no_gates_to_give(tmp_path):
+    with pytest.raises(ValueError, match="resnet20 has no gates"):
+        export_model(zoo.load("resnet20", weights=None), tmp_path / "m", gates=True)
+
+
+@pytest.mark.parametrize(("format", "module"), [("onnx", "tf2onnx"), ("onnx", "onnx"), ("litert", "ai_edge_litert.interpreter")])
+def test_a_missing_extra_is_named(model, tmp_path, monkeypatch, format, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"pip install 'keras-dynnets\[export\]'"):
+        export_model(model, tmp_path / "m", format)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", ["litert", "onnx"])
+def test_a_full_disk_leaves_nothing(model, tmp_path, format):
+    """A limit on the size of files stands in for a full disk: the write stops in the middle."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(OSError, match="m was not written .*; give a path that can be, with room for it"):
+            export_model(model, tmp_path / "m", format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="was not written"):
+        export_model(model, tmp_path / "file" / "m.tflite")
+
+
+def test_a_folder_of_something_else_is_not_replaced(model, tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "precious").write_text("mine")
+    with pytest.raises(OSError, match="not a SavedModel"):
+        export_model(model, tmp_path / "folder", "saved_model")
+    assert (tmp_path / "folder" / "precious").read_text() == "mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_saved_model_is_replaced_by_the_next(model, tmp_path):
+    first = export_model(model, tmp_path / "m", "saved_model", batch_size=1)
+    second = export_model(model, tmp_path / "m", "saved_model")
+    assert second.bytes != first.bytes
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m", "m.json"]
+
+
+def test_images_for_the_check_take_the_most_different_paths(model, x):
+    chosen, paths = verify.verification_images(model.with_gates(), x, 4)
+    assert len(chosen) == paths == 4
+
+
+def test_exports_say_that_they_start_from_tensorflow(tmp_path):
+    pytest.importorskip("jax", reason="JAX is not installed")
+    code = "from keras_dynnets import zoo, export; export.export_model(zoo.load('dmnn20', weights=None), 'm')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**helpers.os.environ, "KERAS_BACKEND": "jax"}, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "exports start from TensorFlow graphs" in done.stderr
+
+

@@ -1,0 +1,96 @@
+"""The command line as a user types it."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+import helpers
+from keras_dynnets import cli, demo, zoo
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-dynnets", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+            sys.exit(0)
+        return ended.value.code, capsys.readouterr()
+
+    return run
+
+
+def test_list_takes_a_pattern(command):
+    code, output = command("list", "dmnn50*")
+    assert code == 0
+    assert output.out.split() == ["dmnn50", "dmnn50_cifar", "dmnn50_n3", "dmnn50_n4"]
+
+
+def test_info_shows_exact_counts(command):
+    code, output = command("info", "resnet20")
+    assert code == 0
+    assert "272,474" in output.out and "40,813,184" in output.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("info", "dmn50"), "no model 'dmn50' in the zoo; did you mean dmnn50"),
+        (("train", "dmnn20", "--data", "imagenet"), "no recipe dmnn20_imagenet.yaml; there are dmnn20_cifar10.yaml"),
+        (("export", "dmnn20", "x.tflite", "--weights", "nope"), "dmnn20 has no weights 'nope'"),
+        (("bench", "resnet20"), "resnet20 has no gates to force"),
+        (("evaluate", "dmnn20", "--data", "cifar11"), "data set 'cifar11' is unknown; it is one of cifar10, digits"),
+    ],
+)
+def test_errors_are_one_line_that_helps(command, arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, output = command(*arguments)
+    assert code == 2
+    assert message in output.err and "Traceback" not in output.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_writes_a_checked_file(command, tiny_entry, tmp_path):
+    model = helpers.settle(zoo.load("tiny", weights=None), helpers.images(8, 32))
+    model.save_weights(tmp_path / "w.weights.h5")
+    path = tmp_path / "m.onnx"
+    code, output = command("export", "tiny", path, "--format", "onnx", "--weights", tmp_path / "w.weights.h5")
+    assert code == 0
+    assert json.loads(output.out)["max_abs_diff"] < 1e-3
+    assert path.is_file() and (tmp_path / "m.onnx.json").is_file()
+
+
+def test_bench_rows(command, tiny_entry, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_dynnets.profile.latency._set_tensorflow_threads", lambda threads: None)
+    rows = tmp_path / "rows.json"
+    code, output = command("bench", "tiny", "--rates", "1.0", "0.5", "--runtimes", "litert,onnx", "--repeats", "1", "--json", rows)
+    assert code == 0
+    rows = json.loads(rows.read_text())
+    assert [(r["runtime"], r["batch"], r["rate"]) for r in rows] == [
+        (runtime, batch, rate) for runtime, batch in (("litert", 1), ("onnx", 1), ("onnx", 16)) for rate in (1.0, 0.5)
+    ]
+    for row in rows:
+        assert row["max_abs_diff"] < 1e-3
+        assert row["macs_share"] == 1 if row["rate"] == 1 else 0.3 < row["macs_share"] < 0.7
+        assert row["ratio"] > 0
+
+
+def test_listed_rates_reach_the_option_parser():
+    typed = ["bench", "dmnn20", "--rates", "1.0", "0.7", "--json", "3"]
+    assert cli._listed_rates(typed) == ["bench", "dmnn20", "--rates", "1.0", "--rates", "0.7", "--json", "3"]
+
+
+@pytest.mark.slow
+def test_demo_makes_its_table_files_and_plot(tmp_path):
+    said = []
+    rows = demo.run(tmp_path / "made", epochs=1, say=said.append)
+    assert [row["runtime"] for row in rows] == ["Keras", "LiteRT", "ONNX Runtime", "SavedModel"]
+    assert all(np.isclose(float(row["accuracy"]), float(rows[0]["accuracy"]), atol=0.004) for row in rows)
+    assert all(float(row["largest difference"]) < 1e-3 for row in rows)
+    made = {path.name for path in (tmp_path / "made").iterdir()}
+    assert made == {"macs_histogram.png", "dmnn20_saved_model"} | {
+        f"dmnn20{end}" for end in (".tflite", ".tflite.json", ".onnx", ".onnx.json", "_saved_model.json")
+    }
+    assert len(said) >= 8
