@@ -67,16 +67,24 @@ def evaluate(
     name: Name,
     data: Annotated[str, typer.Option(help="data set: cifar10 or digits")] = "cifar10",
     weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file")] = "default",
+    plots: Annotated[Path | None, typer.Option(help="also draw what the test images cost, in this folder (DMNN)")] = None,
     data_dir: DataDir = None,
 ):
     """Accuracy and cost on a full test set."""
-    from keras_dynnets import zoo
+    from keras_dynnets import profile, zoo
     from keras_dynnets.training import evaluate as run
     from keras_dynnets.training import load_data
 
     loaded = load_data(data, data_dir)
-    model = zoo.load(name, weights, num_classes=len(loaded.classes), input_shape=loaded.test.images.shape[1:])
-    out.print(json.dumps(run(model, loaded.test), indent=1))
+    test = loaded.test
+    model = zoo.load(name, weights, num_classes=len(loaded.classes), input_shape=test.images.shape[1:])
+    out.print(json.dumps(run(model, test), indent=1))
+    if plots:
+        measured = profile.measure(model, test.images, batch_size=500)
+        profile.macs_histogram(measured, plots / "macs_histogram.png")
+        profile.execution_rates(measured, test.labels, loaded.classes, plots / "execution_rates.png")
+        profile.easy_and_hard(measured, test.images, test.labels, loaded.classes, plots / "easy_and_hard.png")
+        out.print(f"plots: {plots}")
 
 
 @app.command()

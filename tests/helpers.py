@@ -56,14 +56,20 @@ def layers_of(model, kind):
 
 def settle(model, x):
     """Gives batch norm the statistics of `x`, as a training would, so that deep random networks stay in range."""
+    settling_pass(model, x)
+    return model
+
+
+def settling_pass(model, x):
+    """Outputs of a training step's forward pass, which leaves its statistics in batch norm whole."""
     norms = layers_of(model, layers.BatchNormalization)
     before = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-    model(x, training=True)
+    outputs = model(x, training=True)
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
-    return model
+    return outputs
 
 
 def scatter_gates(model, seed=0):

@@ -72,7 +72,7 @@ class DMNN(keras.Model):
         seed=None,
         **kwargs,
     ):
-        _check(backbone, sub_blocks, num_classes, target_rate, categories)
+        _check(backbone, sub_blocks, num_classes, categories)
         categories = None if categories is None else tuple(int(c) for c in categories)
         images = keras.Input(input_shape, name="images")
         gates, states, stages, state = [], [], [], None
@@ -139,6 +139,18 @@ class DMNN(keras.Model):
     def gate_noise(self, value):
         for controller in self._controllers():
             controller.gate.noise = value
+        self._forget_traces()
+
+    @property
+    def target_rate(self):
+        """Share of the work to do, which the resource loss aims at."""
+        return self._target_rate
+
+    @target_rate.setter
+    def target_rate(self, value):
+        if not 0 < value <= 1:
+            raise ValueError(f"target_rate is the share of work to do, above 0 and at most 1, not {value}")
+        self._target_rate = value
         self._forget_traces()
 
     @property
@@ -252,15 +264,13 @@ class DMNN(keras.Model):
         return cls(**config)
 
 
-def _check(backbone, sub_blocks, num_classes, target_rate, categories):
+def _check(backbone, sub_blocks, num_classes, categories):
     if backbone not in BACKBONES:
         raise ValueError(f"backbone {backbone!r} is unknown; it is one of {', '.join(BACKBONES)}")
     if sub_blocks not in (2, 3, 4):
         raise ValueError(f"sub_blocks (N) is 2, 3 or 4, not {sub_blocks}")
     if num_classes < 1:
         raise ValueError(f"num_classes must be 1 or more, not {num_classes}")
-    if not 0 < target_rate <= 1:
-        raise ValueError(f"target_rate is the share of work to do, above 0 and at most 1, not {target_rate}")
     if categories is not None and (len(categories) != num_classes or min(categories) < 0):
         raise ValueError(
             f"categories gives every class its category: {num_classes} integers from 0, not {len(categories)} values "

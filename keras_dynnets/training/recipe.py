@@ -30,8 +30,14 @@ class Recipe(BaseModel):
     validation: int = Field(default=2000, gt=0, description="training images set aside")
     seed: int = 0
     options: dict = Field(default={}, description="of zoo.load: target_rate, ...")
-    resource_from_epoch: int = Field(default=0, ge=0, description="DMNN: the resource loss starts here")
-    noise_until_epoch: int | None = Field(default=None, gt=0, description="DMNN: gates are free of noise from here")
+    target_falls_from_epoch: int = Field(default=0, ge=0, description="DMNN: before it the target rate is 1")
+    target_reached_epoch: int = Field(default=0, ge=0, description="DMNN: from it on the target rate is its own")
+    noise_until_epoch: int | None = Field(default=None, ge=0, description="DMNN: gates are free of noise from here")
+
+    def target_share(self, epoch):
+        """How much of the way from 1 to its target rate a DMNN's target has gone in an epoch, in [0, 1]."""
+        start, end = self.target_falls_from_epoch, self.target_reached_epoch
+        return min(1.0, max(0.0, (epoch - start + 1) / (max(end, start) - start + 1)))
 
 
 def find_recipe(entry, data, path=None):

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_dynnets import zoo
+from keras_dynnets.layers import PathController
 from keras_dynnets.models import DMNN
 from keras_dynnets.profile import measure
 from keras_dynnets.training.augment import Batches
@@ -92,7 +93,12 @@ def compile_for(model, recipe, steps):
         schedule, momentum=recipe.momentum, nesterov=recipe.momentum > 0, weight_decay=recipe.weight_decay or None
     )
     if recipe.weight_decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        # Decay would shrink a controller's logits until its gates hang on nothing but noise.
+        controllers = [layer for layer in model.layers if isinstance(layer, PathController)]
+        optimizer.exclude_from_weight_decay(
+            var_list=[weight for layer in controllers for weight in layer.trainable_weights],
+            var_names=["bias", "gamma", "beta"],
+        )
     if recipe.label_smoothing:
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     else:
@@ -164,11 +170,19 @@ class _Schedule(keras.callbacks.Callback):
                 variable.assign(np.array([state[0], epoch * len(self.batches)], state.dtype))
         if not isinstance(self.model, DMNN):
             return
-        resource = float(epoch >= self.recipe.resource_from_epoch)
-        noise = float(self.recipe.noise_until_epoch is None or epoch < self.recipe.noise_until_epoch)
-        if self.model.resource_weight != resource or self.model.gate_noise != noise:
-            self.model.resource_weight, self.model.gate_noise = resource, noise
+        target = 1 + (self.target_rate - 1) * self.recipe.target_share(epoch)
+        noise = self.noise if self.recipe.noise_until_epoch is None or epoch < self.recipe.noise_until_epoch else 0.0
+        if self.model.target_rate != target or self.model.gate_noise != noise:
+            self.model.target_rate, self.model.gate_noise = target, noise
             self.model.make_train_function(force=True)
+
+    def on_train_begin(self, logs=None):
+        if isinstance(self.model, DMNN):
+            self.target_rate, self.noise = self.model.target_rate, self.model.gate_noise
+
+    def on_train_end(self, logs=None):
+        if isinstance(self.model, DMNN):
+            self.model.target_rate, self.model.gate_noise = self.target_rate, self.noise
 
 
 class _Clock(keras.callbacks.Callback):

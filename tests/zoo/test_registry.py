@@ -66,7 +66,7 @@ def test_options_are_checked():
 
 def test_wrong_images_are_refused():
     model = zoo.load("resnet20", None)
-    for bad in (np.zeros((1, 16, 16, 3)), np.zeros((1, 32, 32, 1)), np.zeros((32, 3))):
+    for bad in (np.zeros((1, 16, 16, 3)), np.zeros((1, 32, 32, 4)), np.zeros((32, 32, 3))):
         with pytest.raises(ValueError, match=r"expected shape=\(None, 32, 32, 3\)"):
             model(bad.astype("float32"))
 
@@ -116,7 +116,8 @@ def put(shelf, entry, tag, model, classes, **changes):
         "options": {},
         "metrics": {"accuracy": 0.5},
         "evaluate": "keras-dynnets evaluate",
-        "recipe": "recipe.yaml",
+        "train": "keras-dynnets train",
+        "recipe": {},
         "seconds": 1.0,
         "hardware": "2 cores",
         "versions": {"keras": "3"},
