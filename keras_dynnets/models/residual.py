@@ -65,9 +65,11 @@ def he_normal():
 def normalise(rgb):
     """Images in [0, 255] to zero mean and unit deviation; `rgb` is (mean, deviation) of each channel."""
     mean, deviation = rgb
-    return layers.Rescaling(
+    layer = layers.Rescaling(
         [1 / d for d in deviation], [-m / d for m, d in zip(mean, deviation, strict=True)], name="normalise"
     )
+    layer.input_spec = layers.InputSpec(ndim=4, axes={-1: 3})  # or one channel would pass, spread over three
+    return layer
 
 
 def apply(chain, x):

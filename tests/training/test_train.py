@@ -51,8 +51,8 @@ def test_train(tiny_entry, tmp_path):
 
 
 def test_training_learns(tiny_entry, tmp_path):
-    recipe = Recipe(**{**RECIPE, "epochs": 4, "flip": False, "translate": 1, "options": {"target_rate": 0.8}})
-    assert train(recipe, tmp_path)["accuracy"] > 0.5
+    recipe = Recipe(**{**RECIPE, "epochs": 2, "flip": False, "translate": 1, "options": {"target_rate": 0.8}})
+    assert train(recipe, tmp_path)["accuracy"] > 0.4
 
 
 def test_label_smoothing(tiny_entry, tmp_path):

@@ -33,7 +33,7 @@ def trained(entry):
     size = min(64, entry.input_shape[0])
     options = {"categories": (0, 0, 1, 1, 2), "seed": 1} if entry.family == "dmnn" else {}
     model = entry.build(CLASSES, (size, size, 3), **options)
-    model.compile(None, crossentropy())
+    model.compile("sgd", crossentropy())
     x, y = images(12, size, seed=9), tf.constant(labels(12, CLASSES))
     with tf.GradientTape() as tape:
         outputs = settling_pass(keras.Model(model.input, model._outputs_struct), x)
@@ -153,8 +153,9 @@ def test_macs_by_the_kernels_that_run(name):
     seen, called = [], 0
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
     controllers = layers_of(model, PathController)
-    decisions = [c.logits for c in controllers]  # in inference a controller multiplies by half of this kernel, itself
-    for layer in [layer for layer in layers_of(model, kinds) if layer not in decisions]:
+    # In inference a controller multiplies by half of its last kernel, itself; the first has no state to embed.
+    apart = [c.logits for c in controllers] + [c.embed_state for c in controllers if not c.has_state]
+    for layer in [layer for layer in layers_of(model, kinds) if layer not in apart]:
 
         def call(*args, _layer=layer, _call=layer.call, **kwargs):
             output = _call(*args, **kwargs)
