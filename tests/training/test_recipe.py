@@ -25,9 +25,15 @@ def test_shipped_recipes(file):
 
 def test_cifar10_recipes_train_both_alike():
     dynamic, plain = (find_recipe(name, "cifar10").model_dump() for name in ("dmnn20", "resnet20"))
-    own = {"entry", "options", "resource_from_epoch", "noise_until_epoch"}
+    own = {"entry", "options", "target_falls_from_epoch", "target_reached_epoch", "noise_until_epoch"}
     assert {k: v for k, v in dynamic.items() if k not in own} == {k: v for k, v in plain.items() if k not in own}
     assert dynamic["options"]["target_rate"] == 0.7
+
+
+def test_the_target_falls_in_equal_steps():
+    recipe = Recipe(**SMALLEST, target_falls_from_epoch=2, target_reached_epoch=5)
+    assert [recipe.target_share(epoch) for epoch in range(8)] == [0, 0, 0.25, 0.5, 0.75, 1, 1, 1]
+    assert [Recipe(**SMALLEST).target_share(epoch) for epoch in range(3)] == [1, 1, 1]
 
 
 def test_defaults():
@@ -54,8 +60,9 @@ def test_a_recipe_is_frozen():
         ("label_smoothing", 1),
         ("translate", -1),
         ("validation", 0),
-        ("resource_from_epoch", -1),
-        ("noise_until_epoch", 0),
+        ("target_falls_from_epoch", -1),
+        ("target_reached_epoch", 0.5),
+        ("noise_until_epoch", -1),
         ("optimizer", "adam"),
     ],
 )

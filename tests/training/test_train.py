@@ -33,9 +33,12 @@ def log_of(folder):
 
 
 def test_train(tiny_entry, tmp_path):
-    results = train(Recipe(**RECIPE, resource_from_epoch=1), tmp_path / "run", steps=3)
-    folder = tmp_path / "run"
-    assert json.loads((folder / "results.json").read_text()) == results
+    recipe = Recipe(**RECIPE, target_falls_from_epoch=1, target_reached_epoch=2)
+    run = train(recipe, tmp_path / "run", steps=3)
+    folder, results = tmp_path / "run", run["test"]
+    assert json.loads((folder / "results.json").read_text()) == run
+    assert run["seconds"] > 0 and run["hardware"] and set(run["versions"]) == {"keras", "tensorflow"}
+    assert train(recipe, folder, steps=3) == run  # a finished run is not run again
     assert results["images"] == 299 and 0 <= results["accuracy"] <= 1
     assert 0 < results["macs_share"] <= 1 and results["macs_share"] == results["macs_mean"] / results["macs_all_on"]
     assert Recipe.model_validate_json((folder / "recipe.json").read_text()).entry == "tiny"
@@ -52,19 +55,19 @@ def test_train(tiny_entry, tmp_path):
 
 def test_training_learns(tiny_entry, tmp_path):
     recipe = Recipe(**{**RECIPE, "epochs": 2, "flip": False, "translate": 1, "options": {"target_rate": 0.8}})
-    assert train(recipe, tmp_path)["accuracy"] > 0.4
+    assert train(recipe, tmp_path)["test"]["accuracy"] > 0.4
 
 
 def test_label_smoothing(tiny_entry, tmp_path):
-    results = train(Recipe(**{**RECIPE, "epochs": 1}, label_smoothing=0.1), tmp_path, steps=2)
+    results = train(Recipe(**{**RECIPE, "epochs": 1}, label_smoothing=0.1), tmp_path, steps=2)["test"]
     assert 0 <= results["accuracy"] <= 1
     assert float(log_of(tmp_path)[0]["loss"]) > 0
 
 
-def test_phases_of_noise_and_resource_loss(tiny_entry, tmp_path):
+def test_phases_of_noise_and_target(tiny_entry, tmp_path):
     """At a rate of learning near zero the log shows what the phases alone do."""
     recipe = {**RECIPE, "learning_rate": 1e-9, "options": {"target_rate": 0.01}, "epochs": 2}
-    train(Recipe(**recipe, resource_from_epoch=1, noise_until_epoch=1), tmp_path, steps=4)
+    train(Recipe(**recipe, target_falls_from_epoch=1, target_reached_epoch=1, noise_until_epoch=1), tmp_path, steps=4)
     first, second = log_of(tmp_path)
     assert 0.6 < float(first["execution_rate"]) < 1  # noise
     assert float(second["execution_rate"]) == 1  # none: every gate starts on
@@ -134,7 +137,7 @@ def test_schedule_without_warm_up():
     np.testing.assert_allclose([float(schedule(step)) for step in (0, 500, 1000)], [0.05, 0.025, 0], atol=1e-6)
 
 
-def test_weight_decay_shrinks_kernels_only():
+def test_weight_decay_shrinks_kernels_only_and_no_controller():
     model = tiny()
     compile_for(model, Recipe(**{**RECIPE, "warmup_epochs": 0}), steps=10)
     for weight in model.trainable_weights:
@@ -142,7 +145,7 @@ def test_weight_decay_shrinks_kernels_only():
     zeros = [keras.ops.zeros(w.shape) for w in model.trainable_weights]
     model.optimizer.apply_gradients(zip(zeros, model.trainable_weights, strict=True))
     for weight in model.trainable_weights:
-        kernel = weight.path.endswith("kernel")
+        kernel = weight.path.endswith("kernel") and "controller" not in weight.path
         np.testing.assert_allclose(weight, np.full(weight.shape, 1 - 0.05 * 0.001 * kernel), rtol=1e-6)
 
 

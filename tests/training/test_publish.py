@@ -1,0 +1,65 @@
+import json
+
+import numpy as np
+import pytest
+
+from keras_dynnets import zoo
+from keras_dynnets.training import Recipe, load_data, train
+from keras_dynnets.training.publish import publish
+from keras_dynnets.zoo import weights
+
+RECIPE = Recipe(
+    entry="tiny",
+    data="digits",
+    epochs=1,
+    batch_size=16,
+    learning_rate=0.05,
+    warmup_epochs=0,
+    momentum=0.9,
+    weight_decay=0.001,
+    validation=50,
+    options={"target_rate": 0.5},
+)
+
+
+@pytest.fixture
+def run(tiny_entry, tmp_path):
+    train(RECIPE, tmp_path / "run", steps=2)
+    return tmp_path / "run"
+
+
+def test_what_is_published_loads_by_its_tag(run, tmp_path, monkeypatch):
+    shelf = tmp_path / "shelf"
+    record = publish(run, shelf=shelf)
+    monkeypatch.setattr(weights, "SHELF", shelf)
+    assert zoo.labels("tiny", "digits") == tuple("0123456789")
+    images = load_data("digits").test.images[:8]
+    from_run = zoo.load("tiny", run / "model.weights.h5", target_rate=0.5)
+    np.testing.assert_array_equal(
+        zoo.load("tiny", weights="digits").predict(images, verbose=0), from_run.predict(images, verbose=0)
+    )
+    card = (shelf / "tiny" / "README.md").read_text()
+    assert record.sha256 in card and f"{record.metrics['accuracy']:.2%} top-1 on the 299 test images" in card
+    assert record.file == f"tiny-digits-{record.sha256[:8]}.weights.h5"
+
+
+def test_publishing_again_replaces(run, tmp_path, monkeypatch):
+    shelf = tmp_path / "shelf"
+    publish(run, shelf=shelf)
+    publish(run, shelf=shelf)
+    assert len(json.loads((shelf / "index.json").read_text())) == 1
+    assert len(list((shelf / "tiny").glob("*.h5"))) == 1
+
+
+def test_figures_that_do_not_repeat_are_refused(run, tmp_path):
+    results = json.loads((run / "results.json").read_text())
+    results["test"]["accuracy"] += 0.01
+    (run / "results.json").write_text(json.dumps(results))
+    with pytest.raises(RuntimeError, match="accuracy does not repeat: the run recorded"):
+        publish(run, shelf=tmp_path / "shelf")
+    assert not (tmp_path / "shelf").exists()
+
+
+def test_an_unfinished_run_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        publish(tmp_path, shelf=tmp_path / "shelf")
