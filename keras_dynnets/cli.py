@@ -36,7 +36,13 @@ def info(name: Name):
     from keras_dynnets import zoo
 
     for key, value in dataclasses.asdict(zoo.info(name)).items():
-        text = f"{value:,}" if key in ("params", "macs") else ", ".join(map(str, value)) if isinstance(value, tuple) else value
+        text = (
+            f"{value:,}"
+            if key in ("params", "macs")
+            else ", ".join(map(str, value))
+            if isinstance(value, tuple)
+            else value
+        )
         out.print(f"{key:12} {text or '-'}", highlight=False)
 
 
@@ -44,7 +50,9 @@ def info(name: Name):
 def train(
     name: Name,
     data: Annotated[str, typer.Option(help="data set: cifar10 or digits")] = "cifar10",
-    recipe: Annotated[Path | None, typer.Option(help="recipe file; default: the project's own for NAME and DATA")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="recipe file; default: the project's own for NAME and DATA")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="run folder; default: runs/NAME-DATA")] = None,
     data_dir: DataDir = None,
@@ -67,7 +75,9 @@ def evaluate(
     name: Name,
     data: Annotated[str, typer.Option(help="data set: cifar10 or digits")] = "cifar10",
     weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file")] = "default",
-    plots: Annotated[Path | None, typer.Option(help="also draw what the test images cost, in this folder (DMNN)")] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="also draw what the test images cost, in this folder (DMNN)")
+    ] = None,
     data_dir: DataDir = None,
 ):
     """Accuracy and cost on a full test set."""
@@ -110,8 +120,15 @@ def export(
 @app.command()
 def bench(
     name: Name,
-    rates: Annotated[list[float], typer.Option(help="shares of sub-blocks to run; repeat, or list after --rates")] = [1.0, 0.7, 0.5, 0.3],  # noqa: B006
-    runtimes: Annotated[str | None, typer.Option(help="comma-separated: litert,onnx,tensorflow,tensorflow_training")] = None,
+    rates: Annotated[list[float], typer.Option(help="shares of sub-blocks to run; repeat, or list after --rates")] = [
+        1.0,
+        0.7,
+        0.5,
+        0.3,
+    ],  # noqa: B006
+    runtimes: Annotated[
+        str | None, typer.Option(help="comma-separated: litert,onnx,tensorflow,tensorflow_training")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="of each runtime")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="timed calls for each gate pattern")] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the rows there")] = None,
@@ -119,13 +136,31 @@ def bench(
     """Times a DMNN at exact rates against the same layers without gates."""
     from keras_dynnets.profile import bench as run
 
-    columns = ("runtime", "batch", "rate", "MACs share", "ms", "reference ms", "ratio", "over share", "largest difference")
+    columns = (
+        "runtime",
+        "batch",
+        "rate",
+        "MACs share",
+        "ms",
+        "reference ms",
+        "ratio",
+        "over share",
+        "largest difference",
+    )
     layout = "{:20} {:>5} {:>5} {:>10} {:>9} {:>12} {:>6} {:>10} {:>18}"
     out.print(layout.format(*columns), highlight=False)
 
     def show(row):
         difference = "-" if row.max_abs_diff is None else f"{row.max_abs_diff:.1e}"
-        cells = (row.runtime, row.batch, row.rate, f"{row.macs_share:.3f}", row.ms, row.reference_ms, f"{row.ratio:.3f}")
+        cells = (
+            row.runtime,
+            row.batch,
+            row.rate,
+            f"{row.macs_share:.3f}",
+            row.ms,
+            row.reference_ms,
+            f"{row.ratio:.3f}",
+        )
         out.print(layout.format(*cells, f"{row.ratio - row.macs_share:+.3f}", difference), highlight=False)
 
     rows = run(name, rates, runtimes.split(",") if runtimes else None, threads, repeats, progress=show)
@@ -151,7 +186,9 @@ def list_weights():
 
 
 @weights.command("publish")
-def publish_weights(folder: Annotated[Path, typer.Argument(help="the run folder of a finished training")], data_dir: DataDir = None):
+def publish_weights(
+    folder: Annotated[Path, typer.Argument(help="the run folder of a finished training")], data_dir: DataDir = None
+):
     """Puts a run's weights on the shelf, once their evaluation has repeated."""
     from keras_dynnets.training.publish import publish
 

@@ -66,7 +66,11 @@ def layer_macs(layer, input_shape):
 
 def model_macs(model):
     """MACs of a functional Keras model for one image, every conditional part running."""
-    return sum(layer_macs(layer, first_input(layer).shape) for layer in model.layers if layer._inbound_nodes[0].arguments.keras_tensors)
+    return sum(
+        layer_macs(layer, first_input(layer).shape)
+        for layer in model.layers
+        if layer._inbound_nodes[0].arguments.keras_tensors
+    )
 
 
 def first_input(layer):

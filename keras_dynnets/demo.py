@@ -37,7 +37,9 @@ def run(folder, epochs, say):
     keras.utils.set_random_seed(0)
     data = load_data("digits")
     pretrained = zoo.labels("dmnn20") is not None
-    say(f"1/4 dmnn20, {'pretrained on CIFAR-10' if pretrained else 'untrained'}, fine-tuned on {len(data.train)} digits")
+    say(
+        f"1/4 dmnn20, {'pretrained on CIFAR-10' if pretrained else 'untrained'}, fine-tuned on {len(data.train)} digits"
+    )
     model = zoo.load("dmnn20", weights="default" if pretrained else None, num_classes=10, target_rate=0.7, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(2e-3), loss, metrics=["accuracy"], jit_compile=False)

@@ -65,7 +65,9 @@ def test_export_writes_a_checked_file(command, tiny_entry, tmp_path):
 def test_bench_rows(command, tiny_entry, tmp_path, monkeypatch):
     monkeypatch.setattr("keras_dynnets.profile.latency._set_tensorflow_threads", lambda threads: None)
     rows = tmp_path / "rows.json"
-    code, output = command("bench", "tiny", "--rates", "1.0", "0.5", "--runtimes", "litert,onnx", "--repeats", "1", "--json", rows)
+    code, output = command(
+        "bench", "tiny", "--rates", "1.0", "0.5", "--runtimes", "litert,onnx", "--repeats", "1", "--json", rows
+    )
     assert code == 0
     rows = json.loads(rows.read_text())
     assert [(r["runtime"], r["batch"], r["rate"]) for r in rows] == [

@@ -33,7 +33,16 @@ def test_import_is_light():
     code = "import sys, keras; before = {*sys.modules}; import keras_dynnets; print(*{*sys.modules} - before)"
     loaded = set(run_python(code).split())
     assert "keras_dynnets.zoo" in loaded
-    heavy = {"matplotlib", "sklearn", "tensorflow_datasets", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "tf_keras"}
+    heavy = {
+        "matplotlib",
+        "sklearn",
+        "tensorflow_datasets",
+        "onnx",
+        "onnxruntime",
+        "tf2onnx",
+        "ai_edge_litert",
+        "tf_keras",
+    }
     assert not heavy & loaded
 
 
@@ -54,7 +63,14 @@ def test_imports_run_one_way(file):
 
 @pytest.mark.parametrize(
     "cls",
-    [layers.BatchNormalization, layers.ChannelSlice, layers.GumbelGate, layers.MultiPath, layers.PathController, models.DMNN],
+    [
+        layers.BatchNormalization,
+        layers.ChannelSlice,
+        layers.GumbelGate,
+        layers.MultiPath,
+        layers.PathController,
+        models.DMNN,
+    ],
 )
 def test_names_inside_saved_files(cls):
     name = f"keras_dynnets>{cls.__name__}"
@@ -64,7 +80,14 @@ def test_names_inside_saved_files(cls):
 
 @pytest.mark.parametrize(
     "cls",
-    [layers.BatchNormalization, layers.ChannelSlice, layers.GumbelGate, layers.MultiPath, layers.PathController, models.DMNN],
+    [
+        layers.BatchNormalization,
+        layers.ChannelSlice,
+        layers.GumbelGate,
+        layers.MultiPath,
+        layers.PathController,
+        models.DMNN,
+    ],
 )
 def test_docstrings_say_the_shapes(cls):
     assert cls.__doc__

@@ -105,4 +105,3 @@ def _folded(conv, norm):
     # a depthwise kernel is (height, width, channels, multiplier): its outputs are the last two axes
     per_output = scale.reshape(kernel.shape[-2:]) if isinstance(conv, keras.layers.DepthwiseConv2D) else scale
     return [kernel * per_output, shift]
-

@@ -127,13 +127,17 @@ def _beside(path):
             yield Path(folder)
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(error.errno, f"{path} was not written ({reason}); give a path that can be, with room for it") from error
+        raise OSError(
+            error.errno, f"{path} was not written ({reason}); give a path that can be, with room for it"
+        ) from error
 
 
 def _check(model, format, precision, batch_size, gates, labels):
     """Refuses what cannot be exported; returns the batch size of the file."""
     if keras.backend.backend() != "tensorflow":
-        raise ValueError(f"exports start from TensorFlow graphs; KERAS_BACKEND is {keras.backend.backend()}: load the model there")
+        raise ValueError(
+            f"exports start from TensorFlow graphs; KERAS_BACKEND is {keras.backend.backend()}: load the model there"
+        )
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is unknown; it is one of {', '.join(FORMATS)}")
     if precision not in PRECISIONS:
@@ -187,7 +191,12 @@ def _description(model, report, labels):
     return {
         "model": model.name,
         "labels": None if labels is None else list(labels),
-        "input": {"name": "images", "shape": [report.batch_size, *model.input_shape[1:]], "dtype": "float32", "range": [0, 255]},
+        "input": {
+            "name": "images",
+            "shape": [report.batch_size, *model.input_shape[1:]],
+            "dtype": "float32",
+            "range": [0, 255],
+        },
         "report": dataclasses.asdict(report),
         "versions": {name: _version(name) for name in packages},
     }

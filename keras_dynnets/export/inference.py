@@ -20,7 +20,9 @@ def inference_function(deployed, batch_size=None, half=False, outputs=("logits",
     dtype = tf.float16 if half else tf.float32
     module = tf.Module()
     if half:
-        module.weights = [tf.Variable(tf.cast(v.value, dtype), name=v.name, trainable=False) for v in deployed.variables]
+        module.weights = [
+            tf.Variable(tf.cast(v.value, dtype), name=v.name, trainable=False) for v in deployed.variables
+        ]
     else:
         module.weights = [v.value for v in deployed.variables]
     signature = [
@@ -47,4 +49,3 @@ def inference_function(deployed, batch_size=None, half=False, outputs=("logits",
 
     module.call = call
     return module
-

@@ -105,7 +105,11 @@ def _behind_if(nodes, constants, addition, gate, index):
     run[-1].output[0] = f"{name}/run"
     skip = helper.make_node("Relu" if tail else "Identity", [shortcut], [f"{name}/skip"], f"{name}/skip")
     shared = {i for node in nodes if node not in branch for i in reads(node)}
-    own = [constants.pop(i) for i in dict.fromkeys(i for node in branch for i in node.input) if i in constants and i not in shared]
+    own = [
+        constants.pop(i)
+        for i in dict.fromkeys(i for node in branch for i in node.input)
+        if i in constants and i not in shared
+    ]
     number = numpy_helper.from_array(np.array([index]), f"{name}/index")
     constants[number.name] = number
     then = helper.make_graph(run, f"{name}/then", [], [helper.make_empty_tensor_value_info(f"{name}/run")], own)

@@ -100,8 +100,9 @@ def check(run, network, images, batch_size, half):
             raise ExportError(f"output {name!r} has shape {values.shape}, Keras gives {wanted[name].shape}")
     *_, relative = compare(found["logits"], wanted["logits"])
     if not relative <= TOLERANCE:
-        raise ExportError(f"its logits differ from Keras's by {relative:.1e} of the largest; {TOLERANCE:.0e} is allowed")
+        raise ExportError(
+            f"its logits differ from Keras's by {relative:.1e} of the largest; {TOLERANCE:.0e} is allowed"
+        )
     if "gates" in found and (found["gates"] != wanted["gates"]).any():
         raise ExportError(f"{int((found['gates'] != wanted['gates']).sum())} gates differ from Keras's")
     return compare(found["logits"], keras_outputs(network, images)["logits"] if half else wanted["logits"])[:3]
-

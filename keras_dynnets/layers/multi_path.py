@@ -69,7 +69,9 @@ class MultiPath(keras.layers.Layer):
 
     def build(self, inputs_shape, gates_shape, shortcut_shape):
         if gates_shape[-1] != len(self.paths):
-            raise ValueError(f"{len(self.paths)} paths need gates of shape (batch, {len(self.paths)}), not {gates_shape}")
+            raise ValueError(
+                f"{len(self.paths)} paths need gates of shape (batch, {len(self.paths)}), not {gates_shape}"
+            )
         for path in self.paths:
             if not path.built:
                 path.build(inputs_shape)
@@ -77,7 +79,9 @@ class MultiPath(keras.layers.Layer):
     def call(self, inputs, gates, shortcut, training=None):
         form = self._form(inputs, training)
         if form == "conditional" and inputs.shape[0] not in (1, None):
-            raise ValueError(f"the conditional form takes one image a call, not {inputs.shape[0]}; use execution='sparse'")
+            raise ValueError(
+                f"the conditional form takes one image a call, not {inputs.shape[0]}; use execution='sparse'"
+            )
         run = {
             "masked": self._add_masked,
             "all": self._add_all,

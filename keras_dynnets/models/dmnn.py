@@ -226,7 +226,11 @@ class DMNN(keras.Model):
         # Not by add_loss: the replicas of a tf.distribute strategy share the list of losses.
         loss += self._aggregate_additional_loss(self.resource_weight * self._resource_loss(y_pred["gates"]))
         if self.categories is not None:
-            classes = ops.argmax(y, -1) if len(y.shape) == 2 and y.shape[-1] == self.num_classes > 1 else ops.reshape(y, (-1,))
+            classes = (
+                ops.argmax(y, -1)
+                if len(y.shape) == 2 and y.shape[-1] == self.num_classes > 1
+                else ops.reshape(y, (-1,))
+            )
             coarse = ops.take(ops.convert_to_tensor(self.categories, "int32"), ops.cast(classes, "int32"))
             entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)  # scales itself under a strategy
             heads = zip(self.category_weights, y_pred["categories"], strict=True)

@@ -53,7 +53,9 @@ class MobileNetV2:
     def _path(name, in_channels, hidden, out, stride):
         def path(parts, index):
             if hidden % parts:
-                raise ValueError(f"block {name} has {hidden} hidden channels, which do not split into {parts} sub-blocks")
+                raise ValueError(
+                    f"block {name} has {hidden} hidden channels, which do not split into {parts} sub-blocks"
+                )
             prefix = name if parts == 1 else f"{name}_path{index + 1}"
             inner = hidden // parts
             chain = []

@@ -88,7 +88,9 @@ class ResNet:
         return [layers.GlobalAveragePooling2D(name="pool"), layers.Dense(num_classes, name="logits", dtype="float32")]
 
 
-_IMAGENET = dict(kind="bottleneck", widths=(64, 128, 256, 512), stem_kernel=7, stem_stride=2, stem_pool=True, rgb=IMAGENET_RGB)
+_IMAGENET = dict(
+    kind="bottleneck", widths=(64, 128, 256, 512), stem_kernel=7, stem_stride=2, stem_pool=True, rgb=IMAGENET_RGB
+)
 NETWORKS = {
     "resnet20": ResNet("basic", (3, 3, 3), (16, 32, 64), 3, 1, False, CIFAR_RGB),
     "resnet50_cifar": ResNet("bottleneck", (3, 4, 6, 3), (64, 128, 256, 512), 3, 1, True, CIFAR_RGB),

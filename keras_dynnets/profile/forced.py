@@ -35,7 +35,6 @@ def with_forced_gates(model):
     )
 
 
-
 def without_gates(model):
     """The same layers as a plain network: every path always runs, there are no controllers.
 

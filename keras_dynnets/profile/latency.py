@@ -111,7 +111,9 @@ def _set_tensorflow_threads(threads):
     except RuntimeError as error:
         found = tf.config.threading.get_intra_op_parallelism_threads()
         if found != threads:
-            raise ValueError(f"TensorFlow already runs with {found or 'all'} threads; bench in a fresh process") from error
+            raise ValueError(
+                f"TensorFlow already runs with {found or 'all'} threads; bench in a fresh process"
+            ) from error
 
 
 def _fit_batch_norm(model, rng):
@@ -171,7 +173,9 @@ def _application(model):
     if model.backbone not in APPLICATIONS:
         return None
     network = getattr(keras.applications, APPLICATIONS[model.backbone])
-    return network(weights=None, input_shape=model.input_shape[1:], classes=model.num_classes, classifier_activation=None)
+    return network(
+        weights=None, input_shape=model.input_shape[1:], classes=model.num_classes, classifier_activation=None
+    )
 
 
 def _training_step(model, execution):

@@ -87,7 +87,9 @@ class Measurement:
         """
         rows = np.flatnonzero(self._checked(labels) == klass)
         if not len(rows):
-            raise ValueError(f"none of the {len(self.macs)} images is of class {klass}; choose one that the labels hold")
+            raise ValueError(
+                f"none of the {len(self.macs)} images is of class {klass}; choose one that the labels hold"
+            )
         if k < 1:
             raise ValueError(f"k is a number of images, 1 or more, not {k}")
         macs = self.macs[rows]
@@ -143,10 +145,16 @@ def _checked(images, shape):
             "resize them (keras.ops.image.resize), and give a single image as image[None]"
         )
     if images.dtype != "uint8" and images.dtype.kind != "f":
-        raise ValueError(f"images are uint8 or float, in [0, 255], not {images.dtype}; convert with images.astype('uint8')")
+        raise ValueError(
+            f"images are uint8 or float, in [0, 255], not {images.dtype}; convert with images.astype('uint8')"
+        )
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 255):  # so written, NaN is refused too
-        raise ValueError(f"images lie in [0, 255], not in [{low}, {high}]; the model normalises them itself, so undo yours")
+        raise ValueError(
+            f"images lie in [0, 255], not in [{low}, {high}]; the model normalises them itself, so undo yours"
+        )
     if images.dtype.kind == "f" and 0 < high <= 1:
-        raise ValueError(f"images lie in [0, 255], and these in [{low}, {high}]: scaled to 1, it seems; multiply by 255")
+        raise ValueError(
+            f"images lie in [0, 255], and these in [{low}, {high}]: scaled to 1, it seems; multiply by 255"
+        )
     return images

@@ -51,7 +51,9 @@ def macs_histogram(measurement, path):
         axes.set_xlabel(f"cost of an image ({unit})")
         axes.set_ylabel("images (number)")
         axes.grid(axis="y", color="#e4e6e8", zorder=0)
-        axes.set_title(f"{len(macs):,} images take {measurement.mean_macs_share:.0%} of the MACs of all paths", loc="left")
+        axes.set_title(
+            f"{len(macs):,} images take {measurement.mean_macs_share:.0%} of the MACs of all paths", loc="left"
+        )
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
     return _write(draw, path)
@@ -138,7 +140,9 @@ def easy_and_hard(measurement, images, labels, class_names, path, k=8, classes=N
     """
     names = _names(measurement, class_names)
     if len(images) != len(measurement.macs):
-        raise ValueError(f"{len(measurement.macs)} images were measured and {len(images)} are given; give the same ones")
+        raise ValueError(
+            f"{len(measurement.macs)} images were measured and {len(images)} are given; give the same ones"
+        )
     classes = np.unique(labels) if classes is None else classes
     rows = [(klass, *measurement.easiest_and_hardest(labels, klass, k)) for klass in classes]
 
@@ -157,7 +161,9 @@ def easy_and_hard(measurement, images, labels, class_names, path, k=8, classes=N
                     axes.spines[:].set_visible(False)
                     if side == column == 0:
                         axes.set_ylabel(names[klass], rotation=0, ha="right", va="center", labelpad=6)
-        figure.suptitle("Easiest (left) and hardest images (right) by their MACs, in % of all paths on", x=0.01, ha="left")
+        figure.suptitle(
+            "Easiest (left) and hardest images (right) by their MACs, in % of all paths on", x=0.01, ha="left"
+        )
 
     return _write(draw, path)
 
@@ -165,7 +171,9 @@ def easy_and_hard(measurement, images, labels, class_names, path, k=8, classes=N
 def _names(measurement, class_names):
     names, count = [str(name) for name in class_names], measurement.logits.shape[1]
     if len(names) != count:
-        raise ValueError(f"the network has {count} classes and {len(names)} names are given; give one a class, in order")
+        raise ValueError(
+            f"the network has {count} classes and {len(names)} names are given; give one a class, in order"
+        )
     return names
 
 

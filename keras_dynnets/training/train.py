@@ -46,7 +46,11 @@ def train(recipe, folder, data_dir=None, steps=None):
     data = load_data(recipe.data, data_dir, recipe.validation, recipe.seed)
     keras.utils.set_random_seed(recipe.seed)
     model = zoo.load(
-        recipe.entry, weights=None, num_classes=len(data.classes), input_shape=data.train.images.shape[1:], **recipe.options
+        recipe.entry,
+        weights=None,
+        num_classes=len(data.classes),
+        input_shape=data.train.images.shape[1:],
+        **recipe.options,
     )
     batches = Batches(data.train, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed, steps)
     compile_for(model, recipe, len(batches))

@@ -57,9 +57,7 @@ class Entry:
                 f"input_shape is (height, width, 3) with sides of at least 16 pixels, not {shape}; "
                 f"{self.name} has {self.input_shape} by default"
             )
-        return self.builder(
-            **self.arguments, num_classes=num_classes, input_shape=shape, name=self.name, **options
-        )
+        return self.builder(**self.arguments, num_classes=num_classes, input_shape=shape, name=self.name, **options)
 
 
 class WeightsRecord(BaseModel):

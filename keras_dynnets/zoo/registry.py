@@ -77,7 +77,9 @@ def info(name):
     model = entry.build()
     params = sum(math.prod(w.shape) for w in model.trainable_weights)
     tags = tuple(r.tag for r in records(name))
-    return Info(name, entry.family, entry.input_shape, entry.num_classes, params, cost.model_macs(model), entry.paper, tags)
+    return Info(
+        name, entry.family, entry.input_shape, entry.num_classes, params, cost.model_macs(model), entry.paper, tags
+    )
 
 
 def load(name, weights="default", num_classes=None, input_shape=None, **options):

@@ -153,7 +153,9 @@ def test_a_plain_network_has_no_gates_to_give(tmp_path):
         export_model(zoo.load("resnet20", weights=None), tmp_path / "m", gates=True)
 
 
-@pytest.mark.parametrize(("format", "module"), [("onnx", "tf2onnx"), ("onnx", "onnx"), ("litert", "ai_edge_litert.interpreter")])
+@pytest.mark.parametrize(
+    ("format", "module"), [("onnx", "tf2onnx"), ("onnx", "onnx"), ("litert", "ai_edge_litert.interpreter")]
+)
 def test_a_missing_extra_is_named(model, tmp_path, monkeypatch, format, module):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"pip install 'keras-dynnets\[export\]'"):
@@ -205,8 +207,10 @@ def test_exports_say_that_they_start_from_tensorflow(tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed")
     code = "from keras_dynnets import zoo, export; export.export_model(zoo.load('dmnn20', weights=None), 'm')"
     done = subprocess.run(
-        [sys.executable, "-c", code], env={**helpers.os.environ, "KERAS_BACKEND": "jax"}, cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        env={**helpers.os.environ, "KERAS_BACKEND": "jax"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert "exports start from TensorFlow graphs" in done.stderr
-
-

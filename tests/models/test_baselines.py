@@ -66,7 +66,9 @@ def test_cifar_form_has_its_first_stage_at_half_size():
     assert model.get_layer("stage4_block3_out").output.shape == (None, 2, 2, 2048)
 
 
-@pytest.mark.parametrize("width, base, channels", [(1.0, 32, 32), (1.4, 32, 48), (1.4, 16, 24), (1.4, 320, 448), (0.35, 16, 8)])
+@pytest.mark.parametrize(
+    "width, base, channels", [(1.0, 32, 32), (1.4, 32, 48), (1.4, 16, 24), (1.4, 320, 448), (0.35, 16, 8)]
+)
 def test_mobilenet_channels(width, base, channels):
     assert MobileNetV2(width).channels(base) == channels
 

@@ -265,7 +265,9 @@ def test_every_kind_of_label_gives_the_same_loss(categories):
     integer = loss(crossentropy(), y)
     np.testing.assert_allclose(loss(crossentropy(), y[:, None]), integer, rtol=1e-5)
     np.testing.assert_allclose(loss(crossentropy(), y.astype("int64")), integer, rtol=1e-5)
-    np.testing.assert_allclose(loss(keras.losses.CategoricalCrossentropy(from_logits=True), one_hot), integer, rtol=1e-5)
+    np.testing.assert_allclose(
+        loss(keras.losses.CategoricalCrossentropy(from_logits=True), one_hot), integer, rtol=1e-5
+    )
 
 
 def test_sample_weight():

@@ -42,7 +42,10 @@ def test_whole_numbers_are_images_too(model):
         ({"backbone": "resnet18"}, "backbone 'resnet18' is unknown; it is one of resnet20"),
         ({"sub_blocks": 5}, r"sub_blocks \(N\) is 2, 3 or 4, not 5"),
         ({"backbone": "resnet20", "sub_blocks": 3}, "a block of width 16 does not split into 3 equal sub-blocks"),
-        ({"backbone": "mobilenetv2", "sub_blocks": 3}, "block stage1_block1 has 32 hidden channels, which do not split into 3"),
+        (
+            {"backbone": "mobilenetv2", "sub_blocks": 3},
+            "block stage1_block1 has 32 hidden channels, which do not split into 3",
+        ),
         ({"target_rate": 0}, "target_rate is the share of work to do, above 0 and at most 1, not 0"),
         ({"target_rate": 1.2}, "above 0 and at most 1, not 1.2"),
         ({"num_classes": 0}, "num_classes must be 1 or more, not 0"),

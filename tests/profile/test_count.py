@@ -38,7 +38,9 @@ def test_published_and_derived_numbers(name, params, macs):
         assert counted.macs == macs
 
 
-@pytest.mark.parametrize("name", ["dmnn20", "resnet20", "dmnn_mobilenetv2", pytest.param("dmnn50", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["dmnn20", "resnet20", "dmnn_mobilenetv2", pytest.param("dmnn50", marks=pytest.mark.slow)]
+)
 def test_tensorflows_profiler_agrees(name):
     model = zoo.load(name, weights=None)
     # Not to the digit: the graph of inference may hold half of the last product of a controller.
@@ -168,7 +170,9 @@ class Subclassed(keras.Model):
         return self.dense(x)
 
 
-@pytest.mark.parametrize("make", [Subclassed, lambda: keras.Sequential([layers.Dense(2)]), lambda: layers.Dense(2), str])
+@pytest.mark.parametrize(
+    "make", [Subclassed, lambda: keras.Sequential([layers.Dense(2)]), lambda: layers.Dense(2), str]
+)
 @pytest.mark.parametrize("function", [profile.count, profile.graph_macs])
 def test_models_that_cannot_be_followed(make, function):
     with pytest.raises(ValueError, match="keras.Model\\(inputs, outputs\\)"):

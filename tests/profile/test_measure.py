@@ -28,7 +28,9 @@ def test_shapes_and_types(measurement):
 def test_macs_follow_from_the_gates(measurement, dmnn):
     counted = profile.count(dmnn)
     for gates, macs in zip(measurement.gates, measurement.macs, strict=True):
-        assert macs == counted.fixed_macs + sum(counted.path_macs[block][path] for block, path in zip(*np.nonzero(gates)))
+        assert macs == counted.fixed_macs + sum(
+            counted.path_macs[block][path] for block, path in zip(*np.nonzero(gates))
+        )
     assert measurement.worst_macs == counted.macs
 
 

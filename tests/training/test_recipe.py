@@ -9,9 +9,18 @@ from keras_dynnets.training.data import DATA_SETS
 from keras_dynnets.zoo.registry import ENTRIES
 
 SMALLEST = dict(
-    entry="dmnn20", data="digits", epochs=2, batch_size=8, learning_rate=0.1, warmup_epochs=0, momentum=0.9, weight_decay=0
+    entry="dmnn20",
+    data="digits",
+    epochs=2,
+    batch_size=8,
+    learning_rate=0.1,
+    warmup_epochs=0,
+    momentum=0.9,
+    weight_decay=0,
 )
-SHIPPED = sorted(p.name for p in (resources.files("keras_dynnets.training") / "recipes").iterdir() if p.suffix == ".yaml")
+SHIPPED = sorted(
+    p.name for p in (resources.files("keras_dynnets.training") / "recipes").iterdir() if p.suffix == ".yaml"
+)
 
 
 @pytest.mark.parametrize("file", SHIPPED)

@@ -78,7 +78,9 @@ def test_phases_of_noise_and_target(tiny_entry, tmp_path):
 def test_another_recipe_s_folder_is_refused(tiny_entry, tmp_path):
     train(Recipe(**{**RECIPE, "epochs": 1}), tmp_path, steps=1)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match="holds a run of another recipe .*recipe.json.* choose another folder with --out"):
+    with pytest.raises(
+        ValueError, match="holds a run of another recipe .*recipe.json.* choose another folder with --out"
+    ):
         train(Recipe(**{**RECIPE, "epochs": 2}), tmp_path, steps=1)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 

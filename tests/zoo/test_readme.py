@@ -8,7 +8,9 @@ import pytest
 from keras_dynnets import zoo
 
 ROWS = re.findall(
-    r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \| (\d+) \|$", (Path(__file__).parents[2] / "README.md").read_text(), re.MULTILINE
+    r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \| (\d+) \|$",
+    (Path(__file__).parents[2] / "README.md").read_text(),
+    re.MULTILINE,
 )
 
 

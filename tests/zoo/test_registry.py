@@ -47,9 +47,13 @@ def test_num_classes_is_checked(num_classes):
         zoo.load("resnet20", None, num_classes=num_classes)
 
 
-@pytest.mark.parametrize("shape", [32, (), (32, 32), (32, 32, 1), (3, 32, 32), (8, 8, 3), (None, None, 3), (32.5, 32, 3), "32"])
+@pytest.mark.parametrize(
+    "shape", [32, (), (32, 32), (32, 32, 1), (3, 32, 32), (8, 8, 3), (None, None, 3), (32.5, 32, 3), "32"]
+)
 def test_input_shape_is_checked(shape):
-    with pytest.raises(ValueError, match=r"input_shape is \(height, width, 3\) .* resnet20 has \(32, 32, 3\) by default"):
+    with pytest.raises(
+        ValueError, match=r"input_shape is \(height, width, 3\) .* resnet20 has \(32, 32, 3\) by default"
+    ):
         zoo.load("resnet20", None, input_shape=shape)
 
 
