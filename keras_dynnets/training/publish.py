@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 from keras_dynnets import zoo
@@ -33,15 +34,27 @@ def publish(folder, data_dir=None, shelf=SHELF):
         raise FileNotFoundError(f"{folder} holds no finished run (no results.json); train it to its end first")
     recipe = Recipe.model_validate_json((folder / "recipe.json").read_text())
     results = json.loads((folder / "results.json").read_text())
-    weights = folder / "model.weights.h5"
     data = load_data(recipe.data, data_dir, recipe.validation, recipe.seed)
     shape = data.test.images.shape[1:]
-    model = zoo.load(recipe.entry, weights, num_classes=len(data.classes), input_shape=shape, **recipe.options)
-    metrics = evaluate(model, data.test)
-    for name, value in metrics.items():
-        if abs(value - results["test"][name]) > 1e-6 * abs(value):
-            raise RuntimeError(f"{name} does not repeat: the run recorded {results['test'][name]}, now it is {value}")
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = Path(scratch) / "model.weights.h5"  # as the run's, without the optimiser's values
+        form = dict(num_classes=len(data.classes), input_shape=shape, **recipe.options)
+        zoo.load(recipe.entry, folder / "model.weights.h5", **form).save_weights(weights)
+        metrics = _repeated(zoo.load(recipe.entry, weights, **form), data.test, results["test"])
+        return _shelve(weights, recipe, data, shape, metrics, results, shelf)
 
+
+def _repeated(model, test, recorded):
+    """The figures of a model on the test set, if they are those that the run recorded."""
+    metrics = evaluate(model, test)
+    for name, value in metrics.items():
+        if abs(value - recorded[name]) > 1e-6 * abs(value):
+            raise RuntimeError(f"{name} does not repeat: the run recorded {recorded[name]}, now it is {value}")
+    return metrics
+
+
+def _shelve(weights, recipe, data, shape, metrics, results, shelf):
+    """Copies the weights to their place and writes the index and the card; returns the record."""
     digest = sha256(weights)
     record = WeightsRecord(
         entry=recipe.entry,

@@ -76,7 +76,7 @@ def test_phases_of_noise_and_target(tiny_entry, tmp_path):
 
 
 def test_another_recipe_s_folder_is_refused(tiny_entry, tmp_path):
-    train(Recipe(**{**RECIPE, "epochs": 1}), tmp_path, steps=1)
+    (tmp_path / "recipe.json").write_text(Recipe(**{**RECIPE, "epochs": 1}).model_dump_json())
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(
         ValueError, match="holds a run of another recipe .*recipe.json.* choose another folder with --out"

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from helpers import images, scatter_gates, settle
+from helpers import images, scatter_gates
 
 from keras_dynnets import zoo
 from keras_dynnets.models import DMNN
@@ -133,7 +133,7 @@ def put(shelf, entry, tag, model, classes, **changes):
 
 
 def trained(name, **arguments):
-    model = settle(zoo.load(name, None, **arguments), images(8, 32))
+    model = zoo.load(name, None, **arguments)
     return scatter_gates(model) if isinstance(model, DMNN) else model
 
 
