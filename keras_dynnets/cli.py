@@ -147,8 +147,8 @@ def bench(
         "over share",
         "largest difference",
     )
-    layout = "{:20} {:>5} {:>5} {:>10} {:>9} {:>12} {:>6} {:>10} {:>18}"
-    out.print(layout.format(*columns), highlight=False)
+    layout = "{:19} {:>5} {:>5} {:>10} {:>9} {:>12} {:>6} {:>10} {:>18}"
+    out.print(layout.format(*columns), highlight=False, soft_wrap=True)
 
     def show(row):
         difference = "-" if row.max_abs_diff is None else f"{row.max_abs_diff:.1e}"
@@ -161,7 +161,9 @@ def bench(
             row.reference_ms,
             f"{row.ratio:.3f}",
         )
-        out.print(layout.format(*cells, f"{row.ratio - row.macs_share:+.3f}", difference), highlight=False)
+        out.print(
+            layout.format(*cells, f"{row.ratio - row.macs_share:+.3f}", difference), highlight=False, soft_wrap=True
+        )
 
     rows = run(name, rates, runtimes.split(",") if runtimes else None, threads, repeats, progress=show)
     applications = {(r.application, r.runtime, r.batch): r.application_ms for r in rows if r.application}

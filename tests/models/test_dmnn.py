@@ -214,6 +214,7 @@ def test_resource_loss_moves_the_rate_to_its_target():
 def test_own_training_loop_gets_logits_and_the_resource_loss():
     for model in (tiny(gate_noise=0), compiled(tiny(gate_noise=0))):  # compiled or not
         x, y = images(8), labels(8)
+        settle(model, x)
         with tf.GradientTape() as tape:
             logits = model(x, training=True)
             loss = crossentropy()(y, logits) + tf.add_n(model.losses)
