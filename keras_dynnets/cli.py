@@ -89,7 +89,7 @@ def evaluate(
     test = loaded.test
     model = zoo.load(name, weights, num_classes=len(loaded.classes), input_shape=test.images.shape[1:])
     out.print(json.dumps(run(model, test), indent=1))
-    if plots:
+    if plots and zoo.info(name).family == "dmnn":
         measured = profile.measure(model, test.images, batch_size=500)
         profile.macs_histogram(measured, plots / "macs_histogram.png")
         profile.execution_rates(measured, test.labels, loaded.classes, plots / "execution_rates.png")
@@ -224,7 +224,7 @@ def main():
     try:
         app(args=_listed_rates(sys.argv[1:]))
     except (ValueError, TypeError, ImportError, OSError, RuntimeError) as error:
-        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False)
+        Console(stderr=True).print(f"error: {error}", style="red", highlight=False, markup=False, soft_wrap=True)
         sys.exit(2)
 
 

@@ -52,17 +52,25 @@ def _call(layer, *args, mask=None, training=None, **kwargs):
 
 
 def _foldable(model):
-    """Batch norms whose only input is a convolution that nothing else reads: {conv: norm, norm: None}."""
-    readers = {}
-    for layer in model.layers:
-        for tensor in layer._inbound_nodes[0].arguments.keras_tensors:
-            readers.setdefault(id(tensor), []).append(layer)
+    """Convolutions that only one batch norm reads, and these norms: {conv: norm, norm: None}.
+
+    A layer that is called twice, or whose result the model gives, folds into nothing.
+    """
+    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
+    calls, readers = {}, {}
+    for node in nodes:
+        calls[node.operation] = calls.get(node.operation, 0) + 1
+        for tensor in node.arguments.keras_tensors:
+            readers.setdefault(id(tensor), []).append(node.operation)
+    for tensor in model.outputs:
+        readers.setdefault(id(tensor), []).append(None)
     pairs = {}
-    for layer in model.layers:
-        if isinstance(layer, CONVOLUTIONS):
-            following = readers.get(id(layer.output), [])
-            if len(following) == 1 and _folds(layer, following[0]):
-                pairs[layer], pairs[following[0]] = following[0], None
+    for node in nodes:
+        conv = node.operation
+        if isinstance(conv, CONVOLUTIONS) and calls[conv] == 1:
+            following = readers.get(id(node.outputs[0]), [])
+            if len(following) == 1 and _folds(conv, following[0]) and calls[following[0]] == 1:
+                pairs[conv], pairs[following[0]] = following[0], None
     return pairs
 
 
@@ -77,7 +85,12 @@ def _fold_sequence(path, values):
 
 
 def _folds(conv, following):
-    return isinstance(following, keras.layers.BatchNormalization) and conv.activation is keras.activations.linear
+    return (
+        isinstance(following, keras.layers.BatchNormalization)
+        and following.axis in (-1, 3)
+        and conv.data_format == "channels_last"
+        and conv.activation is keras.activations.linear
+    )
 
 
 def _clone_layer(layer, norms, values):

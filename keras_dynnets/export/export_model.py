@@ -15,10 +15,12 @@ import keras
 
 from keras_dynnets.export import litert, onnx, saved_model
 from keras_dynnets.export.verify import ExportError, check, verification_images
+from keras_dynnets.layers import MultiPath
 from keras_dynnets.models import DMNN
 
 FORMATS = {"litert": litert, "onnx": onnx, "saved_model": saved_model}
 PRECISIONS = ("fp32", "fp16")
+SUFFIXES = {".tflite": "litert", ".onnx": "onnx"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +98,7 @@ def export_model(
             message says by how much, the file is gone.
     """
     path = Path(path)
-    batch_size = _check(model, format, precision, batch_size, gates, labels)
+    batch_size = _check(model, path, format, precision, batch_size, gates, labels)
     network = model.with_gates() if isinstance(model, DMNN) else model
     writer, half = FORMATS[format], precision == "fp16"
     outputs = ("logits", "gates") if gates else ("logits",)
@@ -110,12 +112,27 @@ def export_model(
             raise ExportError(f"{path}: {model.name} does not convert to {format}: {error}") from error
         report = Report(str(path), format, precision, batch_size, *_fingerprint(draft), writer.operations(draft))
         if verify:
-            report = _verified(report, writer, draft, network, images, half)
+            with _choosing_by_themselves(network):
+                report = _verified(report, writer, draft, network, images, half)
         sidecar = folder / "report.json"
         sidecar.write_text(json.dumps(_description(model, report, labels), indent=1) + "\n")
         _move(draft, path)
         os.replace(sidecar, f"{path}.json")
     return report
+
+
+@contextlib.contextmanager
+def _choosing_by_themselves(network):
+    """The reference runs its blocks as `predict` does, whatever form the user has set."""
+    blocks = [layer for layer in network.layers if isinstance(layer, MultiPath)]
+    before = [block.execution for block in blocks]
+    try:
+        for block in blocks:
+            block.execution = "auto"
+        yield
+    finally:
+        for block, execution in zip(blocks, before, strict=True):
+            block.execution = execution
 
 
 @contextlib.contextmanager
@@ -132,7 +149,7 @@ def _beside(path):
         ) from error
 
 
-def _check(model, format, precision, batch_size, gates, labels):
+def _check(model, path, format, precision, batch_size, gates, labels):
     """Refuses what cannot be exported; returns the batch size of the file."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -140,13 +157,26 @@ def _check(model, format, precision, batch_size, gates, labels):
         )
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is unknown; it is one of {', '.join(FORMATS)}")
+    owner = SUFFIXES.get(path.suffix, format)
+    if owner != format:
+        raise ValueError(
+            f"{path.name} is the name of a file in the format {owner!r}, not {format!r}: give format={owner!r}"
+        )
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is unknown; it is one of {', '.join(PRECISIONS)}")
     if batch_size not in (None, 1):
         raise ValueError(f"batch_size is 1, or None for any, not {batch_size!r}")
     if gates and not isinstance(model, DMNN):
         raise ValueError(f"{model.name} has no gates; only a DMNN has")
-    logits = model.output["logits"] if isinstance(model.output, dict) else model.output
+    functional = isinstance(model, keras.Model) and hasattr(model, "_nodes_by_depth")
+    if not functional or len(model.inputs) != 1 or None in model.inputs[0].shape[1:]:
+        raise ValueError(
+            "an export takes a functional Keras model with one input of a fixed size; "
+            f"this is {type(model).__name__} {getattr(model, 'name', '')!r}"
+        )
+    logits = model.output["logits"] if isinstance(model, DMNN) else model.output
+    if not hasattr(logits, "shape"):
+        raise ValueError(f"{model.name} has several outputs; an export takes a model whose one output is the logits")
     classes = logits.shape[-1]
     if labels is not None and len(labels) != classes:
         raise ValueError(f"{len(labels)} labels do not name {classes} classes")
@@ -190,7 +220,7 @@ def _description(model, report, labels):
     packages = ("keras", "tensorflow", "keras-dynnets", "ai-edge-litert", "onnx", "onnxruntime", "tf2onnx")
     return {
         "model": model.name,
-        "labels": None if labels is None else list(labels),
+        "labels": None if labels is None else [str(label) for label in labels],
         "input": {
             "name": "images",
             "shape": [report.batch_size, *model.input_shape[1:]],
@@ -212,7 +242,7 @@ def _version(package):
 def _move(draft, path):
     """Puts the finished draft in its place; a folder there must be a SavedModel to be replaced."""
     if path.is_dir():
-        if not (path / "saved_model.pb").is_file():
+        if not draft.is_dir() or not (path / "saved_model.pb").is_file():
             raise FileExistsError(errno.EEXIST, "a folder that is not a SavedModel is there")
         shutil.rmtree(path)
     os.replace(draft, path)

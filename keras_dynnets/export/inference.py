@@ -25,8 +25,10 @@ def inference_function(deployed, batch_size=None, half=False, outputs=("logits",
         ]
     else:
         module.weights = [v.value for v in deployed.variables]
+    names = [tensor.name for tensor in deployed.inputs] if len(deployed.inputs) > 1 else ["images"]
     signature = [
-        tf.TensorSpec((batch_size, *tensor.shape[1:]), tf.float32, name=tensor.name) for tensor in deployed.inputs
+        tf.TensorSpec((batch_size, *tensor.shape[1:]), tf.float32, name=name)
+        for tensor, name in zip(deployed.inputs, names, strict=True)
     ]
 
     def packed(inputs):

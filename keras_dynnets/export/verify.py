@@ -94,7 +94,8 @@ def check(run, network, images, batch_size, half):
         found = run_file(run, images, batch_size)
     except Exception as error:
         raise ExportError(f"the runtime loads the file but does not run it: {error}") from error
-    wanted = keras_outputs(deploy(network, "masked", half=True) if half else network, images)
+    computes = {getattr(layer, "compute_dtype", "float32") for layer in network._flatten_layers(include_self=False)}
+    wanted = keras_outputs(network if computes == {"float32"} and not half else deploy(network, "masked", half), images)
     for name, values in found.items():
         if values.shape != wanted[name].shape:
             raise ExportError(f"output {name!r} has shape {values.shape}, Keras gives {wanted[name].shape}")

@@ -171,7 +171,10 @@ class DMNN(keras.Model):
 
     def _forget_traces(self):
         """Has `fit`, `evaluate` and `predict` traced anew: they hold Python values as constants."""
+        fitting = getattr(self, "train_function", None) is not None
         self.train_function = self.test_function = self.predict_function = None
+        if fitting:  # a callback may have set the value in the middle of `fit`
+            self.make_train_function(force=True)
 
     def call(self, inputs, training=None, mask=None):
         outputs = super().call(inputs, training=training, mask=mask)

@@ -161,11 +161,10 @@ def _contenders(runtime, model, batch, threads, folder):
         return room.runner(path, threads)
 
     run, run_plain, run_application = runner(forced), runner(plain), application and runner(application)
-    name = application and application.inputs[0].name
     return (
         lambda images, gates: run(images=images, forced=gates)["logits"],
         lambda images, gates: run_plain(images=images)["logits"],
-        application and (lambda images, gates: run_application(**{name: images})["logits"]),
+        application and (lambda images, gates: run_application(images=images)["logits"]),
     )
 
 

@@ -178,7 +178,6 @@ class _Schedule(keras.callbacks.Callback):
         noise = self.noise if self.recipe.noise_until_epoch is None or epoch < self.recipe.noise_until_epoch else 0.0
         if self.model.target_rate != target or self.model.gate_noise != noise:
             self.model.target_rate, self.model.gate_noise = target, noise
-            self.model.make_train_function(force=True)
 
     def on_train_begin(self, logs=None):
         if isinstance(self.model, DMNN):

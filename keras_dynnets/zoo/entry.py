@@ -1,6 +1,7 @@
 """What the zoo knows of a network and of a set of weights."""
 
 import inspect
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -48,7 +49,7 @@ class Entry:
                 + "".join(f", {name}" for name in self.options())
             )
         num_classes = self.num_classes if num_classes is None else num_classes
-        if not isinstance(num_classes, int) or num_classes < 1:
+        if not isinstance(num_classes, numbers.Integral) or isinstance(num_classes, bool) or num_classes < 1:
             raise ValueError(f"num_classes must be an integer of 1 or more, not {num_classes!r}")
         shape = self.input_shape if input_shape is None else input_shape
         shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
@@ -57,7 +58,9 @@ class Entry:
                 f"input_shape is (height, width, 3) with sides of at least 16 pixels, not {shape}; "
                 f"{self.name} has {self.input_shape} by default"
             )
-        return self.builder(**self.arguments, num_classes=num_classes, input_shape=shape, name=self.name, **options)
+        return self.builder(
+            **self.arguments, num_classes=int(num_classes), input_shape=shape, name=self.name, **options
+        )
 
 
 class WeightsRecord(BaseModel):

@@ -48,3 +48,16 @@ def test_every_form_of_a_deployed_dmnn(execution):
     x = helpers.images(6, seed=1)
     found = deploy(model.with_gates(), execution).predict(x, verbose=0)["logits"]
     np.testing.assert_allclose(found, model.predict(x, verbose=0), atol=1e-4)
+
+
+def test_shared_layers_and_other_axes_do_not_fold():
+    inputs = keras.Input((8, 8, 3))
+    norm, conv = keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 3)
+    x = norm(keras.layers.Conv2D(3, 3, padding="same")(inputs)) + norm(
+        keras.layers.Conv2D(3, 3, padding="same")(inputs)
+    )
+    y = keras.layers.BatchNormalization(axis=1)(conv(x)) + conv(x)
+    model = helpers.settle(keras.Model(inputs, y), helpers.images(8, 8))
+    images = helpers.images(2, 8, seed=1)
+    wanted = model.predict(images, verbose=0)
+    np.testing.assert_allclose(deploy(model).predict(images, verbose=0), wanted, atol=1e-4 * np.abs(wanted).max())

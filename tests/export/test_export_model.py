@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 
@@ -214,3 +215,37 @@ def test_exports_say_that_they_start_from_tensorflow(tmp_path):
         text=True,
     )
     assert "exports start from TensorFlow graphs" in done.stderr
+
+
+@pytest.mark.parametrize("format", ROOMS)
+def test_any_functional_model_with_one_image_input(tmp_path, format):
+    inputs = keras.Input((16, 16, 3), name="photo")
+    x = keras.layers.Conv2D(8, 3)(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Dropout(0.5)(x))
+    own = helpers.settle(keras.Model(inputs, keras.layers.Dense(3)(x)), helpers.images(8))
+    export_model(own, tmp_path / "file", format)
+    images = helpers.images(4, seed=3)
+    found = run_all(ROOMS[format], tmp_path / "file", images, 1 if format == "litert" else None)["logits"]
+    np.testing.assert_allclose(found, own.predict(images, verbose=0), atol=1e-4 * np.abs(found).max())
+
+
+def test_models_that_cannot_be_exported_are_refused_at_once(tmp_path):
+    a, b = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    two = keras.Model([a, b], keras.layers.Add()([a, b]))
+    loose = keras.Sequential([keras.layers.Dense(2)])
+    for model in (two, loose):
+        with pytest.raises(ValueError, match="an export takes a functional Keras model with one input of a fixed size"):
+            export_model(model, tmp_path / "m")
+
+
+def test_a_name_of_another_format_is_refused(model, tmp_path):
+    with pytest.raises(ValueError, match="m.onnx is the name of a file in the format 'onnx', not 'litert'"):
+        export_model(model, tmp_path / "m.onnx")
+
+
+def test_the_form_that_the_user_has_set_does_not_matter(tmp_path):
+    made = helpers.scatter_gates(helpers.settle(helpers.tiny(), helpers.images(16)))
+    made.execution = "conditional"
+    export_model(made, tmp_path / "m.tflite")
+    assert made.execution == "conditional"
