@@ -16,14 +16,16 @@ class PathController(keras.layers.Layer):
     has none, is the controller's own (the parameter counts of the paper allow
     both); the first controller, without a previous state, has `h = ReLU(W1 z + b1)`;
     the gate's bias starts at (0.1, 2.0), so that a training starts with nearly every path
-    on (ConvNet-AIG, arXiv 1711.11503, which the paper builds on). Its weights start with a
-    deviation of 0.2 instead of ConvNet-AIG's 0.001: from there, short trainings left every
-    second gate without an opinion, open for half of the images by noise alone.
+    on (ConvNet-AIG, arXiv 1711.11503, which the paper builds on).
 
     Args:
         sub_blocks: number of gates.
         units: width of the state h. 32 in the paper.
         noise, seed: see `GumbelGate`.
+        logits_stddev: deviation of W3 at the start. With 0.001 a decision is the same for every
+            image at first; a short training of a shallow network gains from more (0.2: from
+            0.001 it left every second gate open for half of the images by noise alone), a
+            deep one would start with closed paths.
 
     Call arguments:
         inputs: the block's input, (batch, height, width, channels), or channels
@@ -41,12 +43,13 @@ class PathController(keras.layers.Layer):
     Reference: Su et al., Dynamic Multi-path Neural Network, arXiv 1902.10949, section 3.2.
     """
 
-    def __init__(self, sub_blocks, units=32, noise=1.0, seed=None, **kwargs):
+    def __init__(self, sub_blocks, units=32, noise=1.0, logits_stddev=0.001, seed=None, **kwargs):
         super().__init__(**kwargs)
         if sub_blocks < 1 or units < 1:
             raise ValueError(f"sub_blocks and units must be 1 or more, not {sub_blocks} and {units}")
         self.sub_blocks = sub_blocks
         self.units = units
+        self.logits_stddev = logits_stddev
         self.pool = keras.layers.GlobalAveragePooling2D(name="pool", dtype=self.dtype_policy)
         self.embed_input = keras.layers.Dense(units, "relu", name="embed_input", dtype=self.dtype_policy)
         self.embed_state = keras.layers.Dense(
@@ -54,7 +57,7 @@ class PathController(keras.layers.Layer):
         )
         self.logits = keras.layers.Dense(
             2 * sub_blocks,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.2),
+            kernel_initializer=keras.initializers.RandomNormal(stddev=logits_stddev),
             bias_initializer=_nearly_on,
             name="logits",
             dtype=self.dtype_policy,
@@ -100,6 +103,7 @@ class PathController(keras.layers.Layer):
             "sub_blocks": self.sub_blocks,
             "units": self.units,
             "noise": self.gate.noise,
+            "logits_stddev": self.logits_stddev,
             "seed": self.gate.seed,
         }
 

@@ -39,6 +39,7 @@ class DMNN(keras.Model):
             from 0. Every controller then learns to predict it; inference does without.
         resource_weight: weight of the resource loss. 1 in the paper.
         gate_noise: scale of the Gumbel noise in training. 1 in the paper.
+        logits_stddev: deviation of the controllers' last weights at the start (see `PathController`).
         seed: seed of the gate noise.
 
     Input shape: (batch, height, width, 3).
@@ -69,6 +70,7 @@ class DMNN(keras.Model):
         categories=None,
         resource_weight=1.0,
         gate_noise=1.0,
+        logits_stddev=0.001,
         seed=None,
         **kwargs,
     ):
@@ -82,7 +84,13 @@ class DMNN(keras.Model):
             nonlocal state
             # one seed a controller, or all of them would draw the same noise
             own_seed = None if seed is None else seed + len(gates)
-            controller = PathController(sub_blocks, noise=gate_noise, seed=own_seed, name=f"{block.name}_controller")
+            controller = PathController(
+                sub_blocks,
+                noise=gate_noise,
+                logits_stddev=logits_stddev,
+                seed=own_seed,
+                name=f"{block.name}_controller",
+            )
             gate, state = controller(x, state)
             paths = [
                 keras.Sequential(block.path(sub_blocks, n), name=f"{block.name}_path{n + 1}") for n in range(sub_blocks)
@@ -111,6 +119,7 @@ class DMNN(keras.Model):
         self.target_rate = target_rate
         self.categories = categories
         self.resource_weight = resource_weight
+        self.logits_stddev = logits_stddev
         self.seed = seed
         self.path_macs = np.array(path_macs)
         self.fixed_macs = cost.model_macs(self.with_gates()) - int(self.path_macs.sum())
@@ -261,6 +270,7 @@ class DMNN(keras.Model):
             "categories": self.categories,
             "resource_weight": self.resource_weight,
             "gate_noise": self.gate_noise,
+            "logits_stddev": self.logits_stddev,
             "seed": self.seed,
             "name": self.name,
             "trainable": self.trainable,
