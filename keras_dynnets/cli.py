@@ -87,6 +87,10 @@ def evaluate(
 
     loaded = load_data(data, data_dir)
     test = loaded.test
+    if zoo.labels(name, weights) not in (None, loaded.classes):
+        raise ValueError(
+            f"{name}'s weights {weights!r} tell other classes apart than {data} has; give weights trained on {data}"
+        )
     model = zoo.load(name, weights, num_classes=len(loaded.classes), input_shape=test.images.shape[1:])
     out.print(json.dumps(run(model, test), indent=1))
     if plots and zoo.info(name).family == "dmnn":

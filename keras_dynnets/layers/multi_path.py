@@ -18,7 +18,8 @@ class MultiPath(keras.layers.Layer):
       gate needs the path's output and batch norm sees every image.
     - sparse (TensorFlow): a path runs on the rows of the batch whose gate is open,
       gathered before and scattered back after. A path without rows does not run.
-    - conditional: for a batch of one image, each path behind an `if`.
+    - conditional: for a batch of one image, each path behind an `if`; where the batch
+      size is not known beforehand, the sparse form.
 
     Beside them "all" ignores the gates and runs every path: what savings are
     measured against, and what the ONNX export starts from.
@@ -91,13 +92,16 @@ class MultiPath(keras.layers.Layer):
         return run(inputs, gates, shortcut, training)
 
     def _form(self, inputs, training):
+        on_tensorflow = keras.backend.backend() == "tensorflow"
+        if self.execution == "conditional" and inputs.shape[0] is None and on_tensorflow:
+            return "sparse"  # a condition has one answer, and this may be more than one image
         if self.execution != "auto":
             return self.execution
         if training:
             return "masked"
         if inputs.shape[0] == 1:
             return "conditional"
-        return "sparse" if keras.backend.backend() == "tensorflow" else "masked"
+        return "sparse" if on_tensorflow else "masked"
 
     def _add_all(self, inputs, gates, output, training):
         for n, path in enumerate(self.paths):

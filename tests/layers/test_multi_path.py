@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_close, copy_by_config
+from helpers import assert_close, copy_by_config, images, scatter_gates, settle, tiny
 from keras import layers, ops
 
 from keras_dynnets.layers import BatchNormalization, MultiPath
@@ -210,3 +210,12 @@ def test_errors(inputs):
         multi_path()(x, np.ones((5, 3), "float32"), shortcut)
     with pytest.raises(ValueError, match="one image a call, not 5"):
         multi_path("conditional")(x, np.ones((5, 2), "float32"), shortcut)
+
+
+def test_conditional_form_on_a_batch_of_unknown_size():
+    model = scatter_gates(settle(tiny(), images(8)))
+    x = images(7, seed=1)
+    wanted = model.predict(x, verbose=0)
+    model.execution = "conditional"
+    run = tf.function(lambda x: model(x, training=False), input_signature=[tf.TensorSpec((None, 16, 16, 3))])
+    np.testing.assert_allclose(run(x), wanted, atol=1e-5 * np.abs(wanted).max())
