@@ -32,6 +32,7 @@ def log_of(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_train(tiny_entry, tmp_path):
     recipe = Recipe(**RECIPE, target_falls_from_epoch=1, target_reached_epoch=2)
     run = train(recipe, tmp_path / "run", steps=3)
@@ -53,17 +54,14 @@ def test_train(tiny_entry, tmp_path):
     assert again["accuracy"] == results["accuracy"] and again["execution_rate"] == results["execution_rate"]
 
 
+@pytest.mark.slow
 def test_training_learns(tiny_entry, tmp_path):
-    recipe = Recipe(**{**RECIPE, "epochs": 2, "flip": False, "translate": 1, "options": {"target_rate": 0.8}})
-    assert train(recipe, tmp_path)["test"]["accuracy"] > 0.4
+    """With smoothed labels, which the data set gives one-hot for."""
+    recipe = {**RECIPE, "epochs": 2, "flip": False, "translate": 1, "options": {"target_rate": 0.8}}
+    assert train(Recipe(**recipe, label_smoothing=0.1), tmp_path)["test"]["accuracy"] > 0.4
 
 
-def test_label_smoothing(tiny_entry, tmp_path):
-    results = train(Recipe(**{**RECIPE, "epochs": 1}, label_smoothing=0.1), tmp_path, steps=2)["test"]
-    assert 0 <= results["accuracy"] <= 1
-    assert float(log_of(tmp_path)[0]["loss"]) > 0
-
-
+@pytest.mark.slow
 def test_phases_of_noise_and_target(tiny_entry, tmp_path):
     """At a rate of learning near zero the log shows what the phases alone do."""
     recipe = {**RECIPE, "learning_rate": 1e-9, "options": {"target_rate": 0.01}, "epochs": 2}
