@@ -152,9 +152,11 @@ def bench(
         "largest difference",
     )
     layout = "{:19} {:>5} {:>5} {:>10} {:>9} {:>12} {:>6} {:>10} {:>18}"
-    out.print(layout.format(*columns), highlight=False, soft_wrap=True)
+    heading = iter([layout.format(*columns)])
 
     def show(row):
+        for line in heading:  # before the first row, and not before a refusal
+            out.print(line, highlight=False, soft_wrap=True)
         difference = "-" if row.max_abs_diff is None else f"{row.max_abs_diff:.1e}"
         cells = (
             row.runtime,

@@ -98,11 +98,12 @@ def export_model(
             message says by how much, the file is gone.
     """
     path = Path(path)
-    batch_size = _check(model, path, format, precision, batch_size, gates, labels)
+    batch_size = _check(model, path, format, precision, batch_size, gates, labels, images)
     network = model.with_gates() if isinstance(model, DMNN) else model
     writer, half = FORMATS[format], precision == "fp16"
     outputs = ("logits", "gates") if gates else ("logits",)
     with _beside(path) as folder:
+        _check_replaceable(path, format)
         draft = folder / path.name
         try:
             writer.write(network, draft, batch_size, half, outputs)
@@ -149,7 +150,7 @@ def _beside(path):
         ) from error
 
 
-def _check(model, path, format, precision, batch_size, gates, labels):
+def _check(model, path, format, precision, batch_size, gates, labels, images):
     """Refuses what cannot be exported; returns the batch size of the file."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -166,6 +167,8 @@ def _check(model, path, format, precision, batch_size, gates, labels):
         raise ValueError(f"precision {precision!r} is unknown; it is one of {', '.join(PRECISIONS)}")
     if batch_size not in (None, 1):
         raise ValueError(f"batch_size is 1, or None for any, not {batch_size!r}")
+    if images is not None and len(images) == 0:
+        raise ValueError("images to verify with are needed, one at least, or None for made-up ones")
     if gates and not isinstance(model, DMNN):
         raise ValueError(f"{model.name} has no gates; only a DMNN has")
     functional = isinstance(model, keras.Model) and hasattr(model, "_nodes_by_depth")
@@ -173,6 +176,12 @@ def _check(model, path, format, precision, batch_size, gates, labels):
         raise ValueError(
             "an export takes a functional Keras model with one input of a fixed size; "
             f"this is {type(model).__name__} {getattr(model, 'name', '')!r}"
+        )
+    nested = {layer for layer in model._flatten_layers() if isinstance(layer, MultiPath)} - set(model.layers)
+    if nested and format == "onnx":
+        raise ValueError(
+            f"{model.name} holds a DMNN as a layer, whose gates ONNX cannot reach; build on its own graph instead: "
+            "keras.Model(dmnn.input, new_head(dmnn.get_layer('pool').output))"
         )
     logits = model.output["logits"] if isinstance(model, DMNN) else model.output
     if not hasattr(logits, "shape"):
@@ -239,10 +248,16 @@ def _version(package):
         return None
 
 
+def _check_replaceable(path, format):
+    """An export replaces only what is of its own kind."""
+    if path.is_dir() and (format != "saved_model" or not (path / "saved_model.pb").is_file()):
+        raise FileExistsError(errno.EEXIST, "a folder that is not a SavedModel is there")
+    if path.is_file() and format == "saved_model":
+        raise FileExistsError(errno.EEXIST, "a file is there and a SavedModel is a folder")
+
+
 def _move(draft, path):
-    """Puts the finished draft in its place; a folder there must be a SavedModel to be replaced."""
+    """Puts the finished draft in its place."""
     if path.is_dir():
-        if not draft.is_dir() or not (path / "saved_model.pb").is_file():
-            raise FileExistsError(errno.EEXIST, "a folder that is not a SavedModel is there")
         shutil.rmtree(path)
     os.replace(draft, path)

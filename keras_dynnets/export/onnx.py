@@ -7,6 +7,7 @@ gathering the rows of every sub-block: a convolution does not care, copies do.
 import logging
 from collections import Counter
 
+import keras
 import numpy as np
 
 from keras_dynnets.export.deploy import deploy
@@ -28,7 +29,7 @@ def write(network, path, batch_size, half, outputs):
 
     gated = any(isinstance(layer, MultiPath) for layer in network.layers)
     if gated:
-        proto = _convert(deploy(network, "all", half), 1, {*outputs, "gates"})
+        proto = _convert(deploy(_with_gates(network), "all", half), 1, {*outputs, "gates"})
         onnx_gates.gate_with_if(proto.graph)
         _keep_outputs(proto.graph, outputs)
         if batch_size is None:
@@ -39,6 +40,15 @@ def write(network, path, batch_size, half, outputs):
         _store_half(proto.graph)
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
+
+
+def _with_gates(network):
+    """The network with its gates as an output; one with a head of the user's own has only logits."""
+    if isinstance(network.output, dict):
+        return network
+    nodes = [node for _, nodes in sorted(network._nodes_by_depth.items(), reverse=True) for node in nodes]
+    gates = [node.arguments.args[1] for node in nodes if isinstance(node.operation, MultiPath)]
+    return keras.Model(network.input, {"logits": network.output, "gates": keras.ops.stack(gates, axis=1)})
 
 
 def _convert(deployed, batch_size, outputs):

@@ -273,12 +273,24 @@ class DMNN(keras.Model):
             "logits_stddev": self.logits_stddev,
             "seed": self.seed,
             "name": self.name,
-            "trainable": self.trainable,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "frozen": [i for i, layer in enumerate(self._flatten_layers()) if not layer.trainable],
         }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return cls(**config)
+        """A model from `get_config`, of its dtype policy and with the same layers frozen (by their positions)."""
+        config = dict(config)
+        frozen = config.pop("frozen", ())
+        policy = keras.config.dtype_policy()
+        try:
+            keras.config.set_dtype_policy(keras.dtype_policies.get(config.pop("dtype", policy)))
+            model = cls(**config)
+        finally:
+            keras.config.set_dtype_policy(policy)
+        for i, layer in enumerate(model._flatten_layers()):
+            layer.trainable = i not in frozen  # outermost first: a model freezes what is in it
+        return model
 
 
 def _check(backbone, sub_blocks, num_classes, categories):

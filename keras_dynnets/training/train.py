@@ -136,7 +136,10 @@ def _hardware():
     lines = cpus.read_text().splitlines() if cpus.is_file() else []
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     devices = [d for d in keras.distribution.list_devices() if "cpu" not in d.lower()]
-    return ", ".join([f"{os.cpu_count()} x {model}", *devices])
+    present = os.cpu_count()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else present
+    cores = f"{present}" if usable == present else f"{usable} of {present}"
+    return ", ".join([f"{cores} x {model}", *devices])
 
 
 def _targets(labels, recipe, data):

@@ -99,7 +99,8 @@ def load(name, weights="default", num_classes=None, input_shape=None, **options)
         A `keras.Model`, not compiled.
 
     Raises:
-        ValueError: an unknown name, tag or size; the message lists what there is.
+        ValueError: an unknown name, tag or size, with a message that lists what there is; a file
+            with the weights of another network.
         TypeError: an option that the entry does not have.
         FileNotFoundError: a path that is not there.
         RuntimeError: a published file that is missing or damaged.
@@ -132,20 +133,26 @@ def _load_file(entry, path, num_classes, input_shape, options):
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
     model = entry.build(num_classes, input_shape, **options)
-    model.load_weights(path)
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        raise ValueError(
+            f"{path} does not hold the weights of {entry.name} with {num_classes or entry.num_classes} classes; "
+            f"give the num_classes and options that it was saved with ({error})"
+        ) from error
     return model
 
 
 def _load_record(entry, record, num_classes, input_shape, options):
     path = verified_file(record)
-    options = {**record.options, **options}
-    pretrained = entry.build(len(record.classes), record.input_shape, **options)
+    pretrained = entry.build(len(record.classes), record.input_shape, **record.options)
     pretrained.load_weights(path)
     num_classes = len(record.classes) if num_classes is None else num_classes
     input_shape = record.input_shape if input_shape is None else input_shape
-    if num_classes == len(record.classes) and input_shape in (record.input_shape, list(record.input_shape)):
+    same_form = num_classes == len(record.classes) and input_shape in (record.input_shape, list(record.input_shape))
+    if same_form and not options:
         return pretrained
-    model = entry.build(num_classes, input_shape, **options)
+    model = entry.build(num_classes, input_shape, **{**record.options, **options})
     values = {v.path: v for v in pretrained.weights}
     new = []
     for variable in model.weights:

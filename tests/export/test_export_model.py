@@ -249,3 +249,34 @@ def test_the_form_that_the_user_has_set_does_not_matter(tmp_path):
     made.execution = "conditional"
     export_model(made, tmp_path / "m.tflite")
     assert made.execution == "conditional"
+
+
+@pytest.mark.parametrize("batch_size", [1, None])
+def test_a_new_head_on_a_dmnn_exports_with_its_gates(tmp_path, batch_size):
+    base = helpers.scatter_gates(helpers.tiny(seed=2))
+    helpers.settle(base, helpers.images(16))
+    model = keras.Model(base.input, keras.layers.Dense(3)(base.get_layer("pool").output))
+    report = export_model(model, tmp_path / "m.onnx", "onnx", batch_size=batch_size, images=helpers.images(8))
+    assert report.operations["If"] == base.path_macs.size
+    assert export_model(model, tmp_path / "m.tflite", images=helpers.images(8)).operations["IF"] == base.path_macs.size
+
+
+def test_a_dmnn_inside_another_model_is_refused_where_its_gates_are_out_of_reach(tmp_path):
+    inputs = keras.Input((16, 16, 3))
+    outer = keras.Model(inputs, keras.layers.Dense(3)(helpers.tiny()(inputs)))
+    with pytest.raises(ValueError, match="holds a DMNN as a layer.*build on its own graph"):
+        export_model(outer, tmp_path / "m.onnx", "onnx")
+    assert not list(tmp_path.iterdir())
+    export_model(outer, tmp_path / "m.tflite")
+
+
+def test_no_images_to_check_with(model, tmp_path):
+    with pytest.raises(ValueError, match="images to verify with are needed"):
+        export_model(model, tmp_path / "m.tflite", images=np.zeros((0, 16, 16, 3)))
+
+
+def test_a_file_is_not_replaced_by_a_folder(model, tmp_path):
+    (tmp_path / "m").write_text("mine")
+    with pytest.raises(OSError, match="a file is there and a SavedModel is a folder"):
+        export_model(model, tmp_path / "m", "saved_model")
+    assert (tmp_path / "m").read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["m"]

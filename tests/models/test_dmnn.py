@@ -466,6 +466,27 @@ def test_a_saved_training_goes_on(tmp_path):
     assert "execution_rate" in copy.fit(x, y, verbose=0).history
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_file_keeps_what_is_frozen(tmp_path, whole):
+    model = tiny()
+    for layer in [model] if whole else [model.get_layer("stem_bn"), layers_of(model, MultiPath)[1].paths[0].layers[2]]:
+        layer.trainable = False
+    model.save(tmp_path / "m.keras")
+    copy = keras.saving.load_model(tmp_path / "m.keras")
+    assert [w.path for w in copy.trainable_weights] == [w.path for w in model.trainable_weights]
+    assert copy.trainable is not whole and len(copy.trainable_weights) < len(tiny().trainable_weights)
+
+
+def test_a_file_keeps_its_precision(tmp_path, half_precision):
+    model = tiny()
+    model.save(tmp_path / "m.keras")
+    keras.config.set_dtype_policy("float32")
+    copy = keras.saving.load_model(tmp_path / "m.keras")
+    policies = [layer.dtype_policy.name for layer in copy._flatten_layers()]
+    assert policies == [layer.dtype_policy.name for layer in model._flatten_layers()] and "mixed_float16" in policies
+    assert keras.config.dtype_policy().name == "float32"
+
+
 @pytest.mark.parametrize("name, value", [("gate_noise", 30.0), ("resource_weight", 0.25)])
 def test_settings_act_on_the_next_fit(name, value):
     model = compiled(scatter_gates(settle(tiny(gate_noise=0, resource_weight=0), images(8))), 0.0)

@@ -194,6 +194,28 @@ def test_another_num_classes_keeps_everything_but_the_head(shelf, name, caplog):
     assert caplog.messages == [f"{name}: newly initialised: logits/kernel, logits/bias"]
 
 
+def test_options_that_add_weights_leave_the_published_ones(shelf, caplog):
+    model = trained("dmnn20", num_classes=4)
+    put(shelf, "dmnn20", "one", model, CLASSES)
+    with caplog.at_level(logging.INFO, "keras_dynnets"):
+        loaded = zoo.load("dmnn20", "one", categories=[0, 0, 1, 1])
+    x = images(4, 32)
+    np.testing.assert_array_equal(loaded(x), model(x))
+    assert "category1/kernel" in caplog.text and "conv" not in caplog.text
+
+
+def test_a_file_of_another_network_is_refused(tmp_path):
+    trained("resnet20", num_classes=4).save_weights(tmp_path / "four.weights.h5")
+    with pytest.raises(ValueError, match="does not hold the weights of resnet20 with 10 classes; give the num_classes"):
+        zoo.load("resnet20", tmp_path / "four.weights.h5")
+    with pytest.raises(ValueError, match="does not hold the weights of dmnn20 with 4 classes"):
+        zoo.load("dmnn20", tmp_path / "four.weights.h5", num_classes=4)
+    (tmp_path / "text.weights.h5").write_text("no weights")
+    with pytest.raises(ValueError, match="does not hold the weights"):
+        zoo.load("resnet20", tmp_path / "text.weights.h5")
+    assert zoo.load("resnet20", tmp_path / "four.weights.h5", num_classes=4).output_shape == (None, 4)
+
+
 def test_another_input_shape_keeps_every_weight(shelf):
     model = trained("dmnn20", num_classes=4)
     put(shelf, "dmnn20", "one", model, CLASSES)
