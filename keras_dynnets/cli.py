@@ -180,6 +180,32 @@ def bench(
         json_file.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
 
 
+@app.command()
+def table(family: Annotated[str, typer.Argument(help="tissue")]):
+    """A paper's table of parameters and FLOPs, ours beside theirs."""
+    from keras_dynnets.profile import tissue_table
+    from keras_dynnets.profile.tables import UNITS
+
+    if family != "tissue":
+        raise ValueError(f"there is no table {family!r}; there is tissue")
+    shown = Table(title="TissueNet (arXiv 2205.01508): ours / the paper's; CE and SE by the paper's accuracies")
+    for column in ("data", "network", "params (1e6)", "FLOPs", "", "CE", "SE"):
+        shown.add_column(column, justify="left" if column in ("data", "network", "") else "right")
+    for row in tissue_table():
+        printed = row.printed
+        theirs = lambda value: "-" if value is None else f"{value:.2f}"  # noqa: E731
+        shown.add_row(
+            row.data,
+            printed.entry + "".join(f", {k}={v}" for k, v in printed.options.items() if k != "num_classes"),
+            f"{row.params / 1e6:.3f} / {printed.params:.2f}",
+            f"{row.flops / UNITS[printed.unit]:.4f} / {printed.flops:.2f}",
+            printed.unit,
+            f"{row.ce:.2f} / {theirs(printed.ce)}",
+            f"{row.se:.2f} / {theirs(printed.se)}",
+        )
+    out.print(shown)
+
+
 weights = typer.Typer(no_args_is_help=True, help="The shelf of published weights.")
 app.add_typer(weights, name="weights")
 

@@ -10,6 +10,8 @@ import math
 
 import keras
 
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
+
 
 def conv_macs(output_shape, kernel_size, in_channels, groups=1):
     """MACs of a convolution.
@@ -44,14 +46,10 @@ def layer_macs(layer, input_shape):
     if hasattr(layer, "macs"):
         return layer.macs(input_shape)
     if isinstance(layer, keras.Sequential):
-        total = 0
-        for inner in layer.layers:
-            total += layer_macs(inner, input_shape)
-            input_shape = inner.compute_output_shape(input_shape)
-        return total
+        return sum(layer_macs(*call) for call in inner_calls(layer, input_shape))
     if isinstance(layer, keras.layers.Dense):
         return dense_macs(input_shape[-1], layer.units)
-    if not isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
+    if not isinstance(layer, CONVOLUTIONS):
         return 0
     output_shape = layer.compute_output_shape(input_shape)[1:]
     if None in output_shape:
@@ -62,6 +60,37 @@ def layer_macs(layer, input_shape):
     channels = input_shape[-1] if layer.data_format == "channels_last" else input_shape[1]
     groups = channels if isinstance(layer, keras.layers.DepthwiseConv2D) else layer.groups
     return conv_macs(output_shape, layer.kernel_size, channels, groups)
+
+
+def layer_flops(layer, input_shape):
+    """FLOPs of one Keras layer for one image, in the convention of TissueNet's tables.
+
+    Two for a MAC, for a bias added to the output of a convolution and for each of the two
+    operations of batch norm on a value (derived from the tables of arXiv 2205.01508).
+    """
+    if calls := inner_calls(layer, input_shape):
+        return sum(layer_flops(*call) for call in calls)
+    more = 0
+    if isinstance(layer, CONVOLUTIONS) and layer.use_bias:
+        more = math.prod(layer.compute_output_shape(input_shape)[1:])
+    elif isinstance(layer, keras.layers.BatchNormalization):
+        more = 2 * math.prod(input_shape[1:])
+    return 2 * (layer_macs(layer, input_shape) + more)
+
+
+def inner_calls(layer, input_shape):
+    """The layers that a layer is made of, each with the shape it is called on; empty if it is one piece.
+
+    A layer of ours that is made of others says so by a method `calls(input_shape)`.
+    """
+    if hasattr(layer, "calls"):
+        return list(layer.calls(input_shape))
+    calls = []
+    if isinstance(layer, keras.Sequential):
+        for inner in layer.layers:
+            calls.append((inner, input_shape))
+            input_shape = inner.compute_output_shape(input_shape)
+    return calls
 
 
 def model_macs(model):

@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from keras_dynnets.layers import MultiPath
+from keras_dynnets.layers import GroupedConv2D, MultiPath, StackedUnits2D
+from keras_dynnets.layers.stacked_units import SideBySide
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
@@ -30,6 +31,10 @@ def deploy(model, execution="auto", half=False):
         if isinstance(layer, MultiPath):
             paths = [_fold_sequence(path, values) for path in layer.paths]
             return MultiPath(paths, execution, name=layer.name, dtype="float32")
+        if isinstance(layer, StackedUnits2D):
+            units = layer.side_by_side
+            chains = [_fold_sequence(chain, values) for chain in units.chains]
+            return SideBySide(chains, units.reads, units.order, units.axis, name=layer.name, dtype="float32")
         return _clone_layer(layer, norms, values)
 
     deployed = keras.models.clone_model(model, clone_function=clone, call_function=_call)
@@ -100,12 +105,16 @@ def _clone_layer(layer, norms, values):
     config = {**layer.get_config(), "dtype": "float32"}
     if isinstance(layer, keras.layers.Dropout) or (layer in norms and norms[layer] is None):
         return keras.layers.Identity(name=layer.name)
+    weights = layer.get_weights()
     if layer in norms:
-        copy = type(layer).from_config({**config, "use_bias": True})
-        values[copy] = _folded(layer, norms[layer])
-        return copy
+        config["use_bias"] = True
+        weights = _folded(layer, norms[layer])
+    if isinstance(layer, GroupedConv2D):  # a converter would leave the assembling of its kernel in the file
+        packed, config["groups"] = layer.packed(weights[0])
+        config["pack"] = 1
+        weights = [np.asarray(packed), *weights[1:]]
     copy = type(layer).from_config(config)
-    values[copy] = layer.get_weights()
+    values[copy] = weights
     return copy
 
 

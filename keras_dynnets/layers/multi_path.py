@@ -167,6 +167,10 @@ class MultiPath(keras.layers.Layer):
     def compute_output_spec(self, inputs, gates, shortcut, training=None):
         return keras.KerasTensor(shortcut.shape, dtype=self.compute_dtype)
 
+    def calls(self, input_shape):
+        """The paths with the shape that each is called on: what the block costs with all of them on."""
+        return [(path, input_shape) for path in self.paths]
+
     def path_macs(self, input_shape):
         """MACs of each path for one image, a list."""
         return [cost.layer_macs(path, input_shape) for path in self.paths]

@@ -1,3 +1,6 @@
+from keras_dynnets.models import tissue
 from keras_dynnets.models.dmnn import DMNN
+from keras_dynnets.models.mlp import lenet5, mlp
 from keras_dynnets.models.mobilenet_v2 import mobilenet_v2
 from keras_dynnets.models.resnet import resnet
+from keras_dynnets.models.vgg import vgg

@@ -68,7 +68,7 @@ def normalise(rgb):
     layer = layers.Rescaling(
         [1 / d for d in deviation], [-m / d for m, d in zip(mean, deviation, strict=True)], name="normalise"
     )
-    layer.input_spec = layers.InputSpec(ndim=4, axes={-1: 3})  # or one channel would pass, spread over three
+    layer.input_spec = layers.InputSpec(ndim=4, axes={-1: len(mean)})  # or one channel would pass, spread over three
     return layer
 
 

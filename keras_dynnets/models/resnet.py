@@ -93,6 +93,8 @@ _IMAGENET = dict(
 )
 NETWORKS = {
     "resnet20": ResNet("basic", (3, 3, 3), (16, 32, 64), 3, 1, False, CIFAR_RGB),
+    "resnet18_cifar": ResNet("basic", (2, 2, 2, 2), (64, 128, 256, 512), 3, 1, False, CIFAR_RGB),
+    "resnet34": ResNet("basic", (3, 4, 6, 3), (64, 128, 256, 512), 7, 2, True, IMAGENET_RGB),
     "resnet50_cifar": ResNet("bottleneck", (3, 4, 6, 3), (64, 128, 256, 512), 3, 1, True, CIFAR_RGB),
     "resnet50": ResNet(depths=(3, 4, 6, 3), **_IMAGENET),
     "resnet101": ResNet(depths=(3, 4, 23, 3), **_IMAGENET),
@@ -103,8 +105,8 @@ def resnet(network, num_classes, input_shape, name=None):
     """A plain ResNet, logits out.
 
     Args:
-        network: "resnet20" (basic blocks of widths 16, 32, 64), "resnet50_cifar",
-            "resnet50" or "resnet101".
+        network: "resnet20" (basic blocks of widths 16, 32, 64), "resnet18_cifar", "resnet34",
+            "resnet50_cifar", "resnet50" or "resnet101".
         num_classes: size of the logits.
         input_shape: (height, width, 3); images in [0, 255].
     """

@@ -4,3 +4,4 @@ from keras_dynnets.profile.count import Count, LayerCost, count, graph_macs
 from keras_dynnets.profile.latency import Row, bench
 from keras_dynnets.profile.measure import Measurement, measure
 from keras_dynnets.profile.plots import easy_and_hard, execution_rates, macs_histogram
+from keras_dynnets.profile.tables import tissue_table

@@ -36,6 +36,7 @@ class Count:
         fixed_macs: MACs that every image takes, whatever its gates.
         path_macs: MACs of every gated path, a tuple of blocks of tuples of sub-blocks;
             empty where nothing is gated. `macs = fixed_macs +` all of them.
+        flops: FLOPs of all layers in the convention of TissueNet's tables (see `cost.layer_flops`).
         layers: the layers that have parameters or MACs, in running order.
     """
 
@@ -43,7 +44,21 @@ class Count:
     macs: int
     fixed_macs: int
     path_macs: tuple
+    flops: int
     layers: tuple = field(repr=False)
+
+    def efficiency(self, accuracy, baseline, baseline_accuracy):
+        """What accuracy an operation and a parameter buy, against a baseline: TissueNet's CE and SE.
+
+        Args:
+            accuracy, baseline_accuracy: of this network and of the baseline, in one unit.
+            baseline: the baseline's `Count`.
+
+        Returns:
+            `(A / A_base) (F_base / F)` and `(A / A_base) (P_base / P)`, with F the FLOPs and P the parameters.
+        """
+        kept = accuracy / baseline_accuracy
+        return kept * baseline.flops / self.flops, kept * baseline.params / self.params
 
 
 def count(model):
@@ -68,19 +83,20 @@ def count(model):
         >>> profile.count(zoo.load("resnet50", weights=None)).macs
         4089184256
     """
-    rows, path_macs, seen = {}, [], set()
+    rows, path_macs, seen, flops = {}, [], set(), 0
     for layer, input_shape in _calls(inference_network(model)):
         new = [v for v in _learned(layer) if id(v) not in seen]
         seen.update(map(id, new))
         params, macs = rows.get(layer, (0, 0))
         params += sum(math.prod(v.shape) for v in new)
         rows[layer] = params, macs + cost.layer_macs(layer, input_shape)
+        flops += cost.layer_flops(layer, input_shape)
         if isinstance(layer, MultiPath):
             path_macs.append(tuple(layer.path_macs(input_shape)))
     layers = tuple(LayerCost(layer.name, *row) for layer, row in rows.items() if any(row))
     macs = sum(row.macs for row in layers)
     gated = sum(map(sum, path_macs))
-    return Count(sum(row.params for row in layers), macs, macs - gated, tuple(path_macs), layers)
+    return Count(sum(row.params for row in layers), macs, macs - gated, tuple(path_macs), flops, layers)
 
 
 def graph_macs(model):

@@ -14,11 +14,12 @@ class Entry:
 
     Attributes:
         name: its name in the zoo.
-        family: "dmnn", "resnet", "mobilenetv2".
+        family: "dmnn", "tissue"; of the plain networks "resnet", "mobilenetv2", "vgg", "mlp".
         builder: called with `arguments`, `num_classes`, `input_shape`, `name` and the user's options.
         arguments: what the name fixes.
         input_shape, num_classes: defaults, (height, width, channels) and an integer.
         paper: arXiv identifier.
+        smallest: side in pixels of the smallest image that it takes.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Entry:
     num_classes: int
     paper: str
     arguments: dict = field(default_factory=dict)
+    smallest: int = 16
 
     def options(self):
         """Names of the further options that `zoo.load` takes for this entry."""
@@ -53,9 +55,11 @@ class Entry:
             raise ValueError(f"num_classes must be an integer of 1 or more, not {num_classes!r}")
         shape = self.input_shape if input_shape is None else input_shape
         shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
-        if len(shape) != 3 or shape[-1] != 3 or not all(isinstance(n, int) and n >= 16 for n in shape[:2]):
+        channels = self.input_shape[-1]
+        sides_fit = all(isinstance(n, int) and n >= self.smallest for n in shape[:2])
+        if len(shape) != 3 or shape[-1] != channels or not sides_fit:
             raise ValueError(
-                f"input_shape is (height, width, 3) with sides of at least 16 pixels, not {shape}; "
+                f"input_shape is (height, width, {channels}) with sides of at least {self.smallest} pixels, not {shape}; "
                 f"{self.name} has {self.input_shape} by default"
             )
         return self.builder(

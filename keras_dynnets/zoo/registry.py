@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from keras_dynnets import cost
-from keras_dynnets.models import DMNN, mobilenet_v2, resnet
+from keras_dynnets.models import DMNN, lenet5, mlp, mobilenet_v2, resnet, tissue, vgg
 from keras_dynnets.zoo.entry import Entry, Info
 from keras_dynnets.zoo.weights import records, verified_file
 
@@ -24,11 +24,23 @@ class UntrainedModelWarning(UserWarning):
 
 def _entries():
     imagenet, cifar = ((224, 224, 3), 1000), ((32, 32, 3), 10)
-    plain = {"resnet20": cifar, "resnet50_cifar": ((32, 32, 3), 100), "resnet50": imagenet, "resnet101": imagenet}
+    digits, tiny_imagenet = ((28, 28, 1), 10), ((64, 64, 3), 200)
+    plain = {
+        "resnet20": cifar,
+        "resnet18_cifar": cifar,
+        "resnet34": imagenet,
+        "resnet50_cifar": ((32, 32, 3), 100),
+        "resnet50": imagenet,
+        "resnet101": imagenet,
+    }
     for name, form in plain.items():
         yield Entry(name, "resnet", resnet, *form, "1512.03385", {"network": name})
-    for name in ("mobilenetv2", "mobilenetv2_140"):
-        yield Entry(name, "mobilenetv2", mobilenet_v2, *imagenet, "1801.04381", {"network": name})
+    for name, form in {"mobilenetv2": imagenet, "mobilenetv2_140": imagenet, "mobilenetv2_cifar": cifar}.items():
+        yield Entry(name, "mobilenetv2", mobilenet_v2, *form, "1801.04381", {"network": name})
+    for name, form in {"vgg16_cifar": cifar, "vgg19": tiny_imagenet}.items():
+        yield Entry(name, "vgg", vgg, *form, "1409.1556", {"network": name}, smallest=32)
+    yield Entry("mlp", "mlp", mlp, *digits, "2205.01508")
+    yield Entry("lenet5", "mlp", lenet5, *digits, "10.1109/5.726791")
     dynamic = {
         "dmnn20": ("resnet20", 2, cifar),
         "dmnn50_cifar": ("resnet50_cifar", 2, ((32, 32, 3), 100)),
@@ -41,6 +53,19 @@ def _entries():
     }
     for name, (backbone, sub_blocks, form) in dynamic.items():
         yield Entry(name, "dmnn", DMNN, *form, "1902.10949", {"backbone": backbone, "sub_blocks": sub_blocks})
+    stacked = {
+        "tissue_mlp": (tissue.tissue_mlp, digits, {}),
+        "tissue_vgg16": (tissue.tissue_vgg16, cifar, {}),
+        "tissue_vgg19": (tissue.tissue_vgg19, tiny_imagenet, {"keep_ends": False}),
+        "tissue_vgg19_r": (tissue.tissue_vgg19, tiny_imagenet, {"keep_ends": True}),
+        "tissue_resnet18": (tissue.tissue_resnet, cifar, {"network": "resnet18"}),
+        "tissue_resnet18_r": (tissue.tissue_resnet, cifar, {"network": "resnet18_r"}),
+        "tissue_resnet34_r": (tissue.tissue_resnet, imagenet, {"network": "resnet34_r"}),
+        "tissue_mobilenetv2_r": (tissue.tissue_mobilenet_v2, cifar, {}),
+    }
+    for name, (builder, form, arguments) in stacked.items():
+        smallest = 32 if "vgg" in name else 16
+        yield Entry(name, "tissue", builder, *form, "2205.01508", arguments, smallest)
 
 
 ENTRIES = {entry.name: entry for entry in _entries()}

@@ -7,7 +7,7 @@ import tensorflow as tf
 from helpers import assert_close, crossentropy, gates_of, images, labels, layers_of, scatter_gates, settling_pass
 
 from keras_dynnets import cost, zoo
-from keras_dynnets.layers import MultiPath, PathController
+from keras_dynnets.layers import GroupedDense, MultiPath, PathController
 from keras_dynnets.models import DMNN
 from keras_dynnets.zoo.registry import ENTRIES
 
@@ -21,6 +21,11 @@ def params(model):
     return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
 
 
+def images_for(model, count, seed=0):
+    _, size, _, channels = model.input_shape
+    return images(count, size, seed)[..., :channels]
+
+
 @pytest.fixture(scope="module", params=ENTRIES)
 def entry(request):
     return ENTRIES[request.param]
@@ -30,13 +35,13 @@ def entry(request):
 def trained(entry):
     """The entry on small images after one backward pass: the model, and the trainable weights it did not reach."""
     keras.utils.set_random_seed(3)
-    size = min(48, entry.input_shape[0])
+    size = entry.input_shape[0] if entry.input_shape[0] <= 64 else 48
     options = {"categories": (0, 0, 1, 1, 2), "seed": 1} if entry.family == "dmnn" else {}
-    model = entry.build(CLASSES, (size, size, 3), **options)
+    model = entry.build(CLASSES, (size, size, entry.input_shape[-1]), **options)
     model.compile("sgd", crossentropy())
     for controller in layers_of(model, PathController):  # near their biases, or some gates start closed for every image
         controller.logits.kernel.assign(0.01 * controller.logits.kernel)
-    x, y = images(12, size, seed=9), tf.constant(labels(12, CLASSES))
+    x, y = images_for(model, 12, seed=9), tf.constant(labels(12, CLASSES))
     with tf.GradientTape() as tape:
         outputs = settling_pass(keras.Model(model.input, model._outputs_struct), x)
         loss = model.compute_loss(x, y, outputs)
@@ -58,7 +63,7 @@ def small(trained):
 
 @pytest.fixture(scope="module")
 def batch(small):
-    return images(3, small.input_shape[1])
+    return images_for(small, 3)
 
 
 def test_gradients_reach_every_trainable_weight(trained):
@@ -124,7 +129,7 @@ def test_macs_by_the_kernels_that_run(small, batch):
     # In inference a controller multiplies by half of its last kernel, itself; the first has no state to embed,
     # and the category heads do not run.
     apart = [c.logits for c in controllers] + [c.embed_state for c in controllers if not c.has_state]
-    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense, GroupedDense)
     watched = [
         layer for layer in layers_of(small, kinds) if layer not in apart and not layer.name.startswith("category")
     ]
