@@ -73,12 +73,12 @@ def test_flip_mirrors_half_of_the_images(split):
     assert 0.4 < np.mean(flipped) < 0.6
 
 
-def test_translate_moves_within_its_pixels_and_fills_with_zeros(split):
+def test_translate_moves_within_its_pixels_and_mirrors_at_the_border(split):
     shifts = set()
     for epoch in range(4):
         for x, y in epoch_of(Batches(split, 10, flip=False, translate=2), epoch):
             for image, label in zip(x, y, strict=True):
-                padded = np.pad(split.images[label], ((2, 2), (2, 2), (0, 0)))
+                padded = np.pad(split.images[label], ((2, 2), (2, 2), (0, 0)), "reflect")
                 found = [(t, s) for t in range(5) for s in range(5) if (image == padded[t : t + 8, s : s + 6]).all()]
                 assert len(found) == 1
                 shifts.update(found)
