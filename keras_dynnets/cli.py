@@ -49,11 +49,12 @@ def info(name: Name):
 @app.command()
 def train(
     name: Name,
-    data: Annotated[str, typer.Option(help="data set: cifar10 or digits")] = "cifar10",
+    data: Annotated[str, typer.Option(help="data set: cifar10, mnist or digits")] = "cifar10",
     recipe: Annotated[
-        Path | None, typer.Option(help="recipe file; default: the project's own for NAME and DATA")
+        str | None, typer.Option(help="recipe file, or the name of one of the project's; default: NAME_DATA")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's")] = None,
+    seed: Annotated[int | None, typer.Option(help="instead of the recipe's")] = None,
     folder: Annotated[Path | None, typer.Option("--out", help="run folder; default: runs/NAME-DATA")] = None,
     data_dir: DataDir = None,
 ):
@@ -62,8 +63,8 @@ def train(
     from keras_dynnets.training import train as run
 
     chosen = find_recipe(name, data, recipe)
-    if epochs:
-        chosen = Recipe.model_validate({**chosen.model_dump(), "epochs": epochs})
+    instead = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
+    chosen = Recipe.model_validate({**chosen.model_dump(), **instead})
     folder = folder or Path("runs") / f"{name}-{data}"
     results = run(chosen, folder, data_dir)
     out.print(json.dumps(results, indent=1))
@@ -73,7 +74,7 @@ def train(
 @app.command()
 def evaluate(
     name: Name,
-    data: Annotated[str, typer.Option(help="data set: cifar10 or digits")] = "cifar10",
+    data: Annotated[str, typer.Option(help="data set: cifar10, mnist or digits")] = "cifar10",
     weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file")] = "default",
     plots: Annotated[
         Path | None, typer.Option(help="also draw what the test images cost, in this folder (DMNN)")

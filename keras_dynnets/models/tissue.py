@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 from keras import layers
 
 from keras_dynnets.layers import StackedUnits1D, StackedUnits2D
@@ -11,6 +12,7 @@ from keras_dynnets.models.mobilenet_v2 import MobileNetV2Cifar
 from keras_dynnets.models.residual import conv, norm, normalise, plain
 from keras_dynnets.models.resnet import NETWORKS as RESNETS
 from keras_dynnets.models.resnet import ResNet
+from keras_dynnets.models.stack_units import Stacked, stack_units
 from keras_dynnets.models.vgg import conv_bn_relu, sequential
 
 
@@ -155,3 +157,36 @@ def tissue_mlp(num_classes, input_shape, hidden=4, name="tissue_mlp"):
         layers.Dense(num_classes, name="logits", dtype="float32"),
     ]
     return sequential(chain, input_shape, name)
+
+
+def tissue_lenet5(num_classes, input_shape, hidden=3, unit_seed=0, name="tissue_lenet5"):
+    """A small LeNet of units 1-c_h-1, logits out.
+
+    Two stages of 4 and 12 channels, each a full 3x3 convolution, one unit a channel and a
+    max-pool; then global average pooling and a full layer. The paper gives no more of its network
+    than "similar to LeNet-5", 1.4 to 2.3 k parameters and 0.72 to 1.19 MFLOPs; this one has 1.4 to
+    2.0 k and 0.75 to 1.21 MFLOPs.
+
+    Args:
+        num_classes: size of the logits.
+        input_shape: (height, width, 1); images in [0, 255].
+        hidden: c_h, 2 to 4 in the paper; or several, such as (2, 3, 4), for hybrid layers:
+            every unit has one of them, drawn at random.
+        unit_seed: of that draw.
+
+    Reference: Jiang et al., TissueNet, arXiv 2205.01508, section 4.6.2.
+    """
+    rng = np.random.default_rng(unit_seed)
+    chain = [normalise(MNIST_GRAY)]
+    for stage, width in enumerate((4, 12), 1):
+        units = (1, hidden, 1)
+        if not isinstance(hidden, int):
+            # Equal units side by side: which channel has which is of no matter between full layers.
+            units = [(1, int(h), 1) for h in sorted(rng.choice(hidden, width))]
+        chain += [
+            *conv_bn_relu(width, f"stage{stage}_conv"),
+            StackedUnits2D(units, name=f"stage{stage}_units"),
+            layers.MaxPooling2D(2, name=f"stage{stage}_pool"),
+        ]
+    head = [layers.GlobalAveragePooling2D(name="pool"), layers.Dense(num_classes, name="logits", dtype="float32")]
+    return sequential([*chain, *head], input_shape, name)

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-DATA_SETS = ("cifar10", "digits")
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+DATA_SETS = ("cifar10", "mnist", "digits")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, height, width, 3), uint8, and their classes (n,), int32."""
+    """Images (n, height, width, channels), uint8, and their classes (n,), int32."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -37,8 +38,8 @@ def load_data(name, data_dir=None, validation=2000, seed=0):
     """Loads a data set whole.
 
     Args:
-        name: "cifar10", by TensorFlow Datasets, or "digits", scikit-learn's 1,797
-            real images of handwritten digits, enlarged to 32x32 (no network).
+        name: "cifar10" or "mnist" (gray, 28x28), by TensorFlow Datasets, or "digits", scikit-learn's
+            1,797 real images of handwritten digits, enlarged to 32x32 in three channels (no network).
         data_dir: folder of prepared TFDS data sets, or a `.npz` file with CIFAR-10 as
             JPEG (for machines without TensorFlow). Default: the environment's
             TFDS_DATA_DIR, else TFDS's own.
@@ -59,8 +60,8 @@ def load_data(name, data_dir=None, validation=2000, seed=0):
         validation = min(validation, len(train) // 10)
         classes = tuple("0123456789")
     else:
-        train, test = _cifar10_npz(data_dir) if str(data_dir).endswith(".npz") else _tfds(name, data_dir)
-        classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+        train, test = _cifar10_npz(data_dir) if name == "cifar10" and str(data_dir).endswith(".npz") else _tfds(name, data_dir)
+        classes = tuple("0123456789") if name == "mnist" else CIFAR10
     order = rng.permutation(len(train))
     return Data(name, classes, train.take(order[validation:]), train.take(order[:validation]), test)
 

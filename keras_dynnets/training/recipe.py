@@ -41,14 +41,16 @@ class Recipe(BaseModel):
 
 
 def find_recipe(entry, data, path=None):
-    """The recipe of an entry and data set, or the one in `path`.
+    """The recipe of an entry and data set, or the one in `path`: a file, or the name of one of the project's.
 
     Raises:
         FileNotFoundError: there is none; the message lists those there are.
         ValueError: the file is not a recipe; the message says where.
     """
     folder = resources.files("keras_dynnets.training") / "recipes"
-    source = Path(path) if path else folder / f"{entry}_{data}.yaml"
+    source = folder / f"{path or f'{entry}_{data}'}.yaml"
+    if path and Path(path).is_file():
+        source = Path(path)
     if not source.is_file():
         known = sorted(p.name for p in folder.iterdir() if p.name.endswith(".yaml"))
         raise FileNotFoundError(f"no recipe {source.name}; there are {', '.join(known)}, or give a file of your own")

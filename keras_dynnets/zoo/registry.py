@@ -55,6 +55,7 @@ def _entries():
         yield Entry(name, "dmnn", DMNN, *form, "1902.10949", {"backbone": backbone, "sub_blocks": sub_blocks})
     stacked = {
         "tissue_mlp": (tissue.tissue_mlp, digits, {}),
+        "tissue_lenet5": (tissue.tissue_lenet5, digits, {}),
         "tissue_vgg16": (tissue.tissue_vgg16, cifar, {}),
         "tissue_vgg19": (tissue.tissue_vgg19, tiny_imagenet, {"keep_ends": False}),
         "tissue_vgg19_r": (tissue.tissue_vgg19, tiny_imagenet, {"keep_ends": True}),

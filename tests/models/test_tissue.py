@@ -88,6 +88,19 @@ def test_units_of_the_networks():
     assert sum(c.groups > 1 for c in grouped) == 15
 
 
+def test_lenet_of_single_and_of_hybrid_units():
+    single = [zoo.load("tissue_lenet5", None, hidden=h) for h in (2, 3, 4)]
+    assert [layer.units for layer in layers_of(single[1], StackedUnits2D)] == [(1, 3, 1)] * 2
+    assert [count(model).params for model in single] == [1366, 1702, 2038]
+    hybrid = zoo.load("tissue_lenet5", None, hidden=(2, 3, 4), unit_seed=1)
+    drawn = [unit for layer in layers_of(hybrid, StackedUnits2D) for unit in layer.units]
+    assert len(drawn) == 16 and set(drawn) == {(1, 2, 1), (1, 3, 1), (1, 4, 1)}
+    assert count(hybrid).params == 1366 + 21 * sum(unit[1] - 2 for unit in drawn)
+    seeds = [zoo.load("tissue_lenet5", None, hidden=(2, 3, 4), unit_seed=seed) for seed in (1, 2)]
+    same, other = ([unit for layer in layers_of(m, StackedUnits2D) for unit in layer.units] for m in seeds)
+    assert same == drawn != other
+
+
 def test_flops_by_hand():
     inputs = keras.Input((8, 8, 4))
     x = keras.layers.Conv2D(6, 3, padding="same")(inputs)
