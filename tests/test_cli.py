@@ -41,7 +41,7 @@ def test_info_shows_exact_counts(command):
         (("train", "dmnn20", "--data", "imagenet"), "no recipe dmnn20_imagenet.yaml; there are dmnn20_cifar10.yaml"),
         (("export", "dmnn20", "x.tflite", "--weights", "nope"), "dmnn20 has no weights 'nope'"),
         (("bench", "resnet20"), "resnet20 has no gates to force"),
-        (("evaluate", "dmnn20", "--data", "cifar11"), "data set 'cifar11' is unknown; it is one of cifar10, digits"),
+        (("evaluate", "dmnn20", "--data", "cifar11"), "data set 'cifar11' is unknown; it is one of cifar10, mnist, digits"),
     ],
 )
 def test_errors_are_one_line_that_helps(command, arguments, message, tmp_path, monkeypatch):
@@ -63,7 +63,7 @@ def test_export_writes_a_checked_file(command, tiny_entry, tmp_path):
 
 
 def test_bench_rows(command, tiny_entry, tmp_path, monkeypatch):
-    monkeypatch.setattr("keras_dynnets.profile.latency._set_tensorflow_threads", lambda threads: None)
+    monkeypatch.setattr("keras_dynnets.profile.latency.set_tensorflow_threads", lambda threads: None)
     rows = tmp_path / "rows.json"
     code, output = command(
         "bench", "tiny", "--rates", "1.0", "0.5", "--runtimes", "litert,onnx", "--repeats", "1", "--json", rows
@@ -77,6 +77,39 @@ def test_bench_rows(command, tiny_entry, tmp_path, monkeypatch):
         assert row["max_abs_diff"] < 1e-3
         assert row["macs_share"] == 1 if row["rate"] == 1 else 0.3 < row["macs_share"] < 0.7
         assert row["ratio"] > 0
+
+
+def test_bench_against(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_dynnets.profile.baseline.set_tensorflow_threads", lambda threads: None)
+    rows = tmp_path / "rows.json"
+    code, output = command("bench", "tissue_mlp", "--against", "mlp", "--repeats", "1", "--json", rows)
+    assert code == 0
+    rows = json.loads(rows.read_text())
+    assert [r["runtime"] for r in rows] == ["tensorflow", "tensorflow_training", "litert", "onnx"]
+    assert all(r["macs_share"] == 0.0259 and r["ratio"] > 0 and r["ms"] > 0 for r in rows)
+    code, output = command("bench", "tissue_mlp", "--against", "resnet20")
+    assert code == 2 and "compare networks that take the same" in output.err
+    assert "runtime" not in output.out
+
+
+def test_table(command):
+    code, output = command("table", "tissue")
+    assert code == 0
+    rows = {line.split()[1].rstrip(","): line for line in output.out.splitlines() if " / " in line}
+    assert "14.913 / 14.91" in rows["vgg16_cifar"] or "14.959 / 14.96" in rows["vgg16_cifar"]
+    assert "9.358 / 9.36" in rows["tissue_vgg19_r"] and "1.3933 / 1.39" in rows["tissue_vgg19_r"]
+    code, output = command("table", "puppets")
+    assert code == 2 and "there is no table 'puppets'" in output.err
+
+
+def test_train_with_a_seed_and_a_recipe_by_name(command, tmp_path, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("keras_dynnets.training.train", lambda recipe, folder, data_dir: seen.update(recipe.model_dump()) or {})
+    code, _ = command(
+        "train", "tissue_lenet5", "--data", "mnist", "--recipe", "tissue_lenet5_mnist_hybrid", "--seed", "7", "--epochs", "2"
+    )
+    assert code == 0
+    assert (seen["seed"], seen["epochs"], seen["options"]["hidden"]) == (7, 2, [2, 3, 4])
 
 
 def test_listed_rates_reach_the_option_parser():

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_dynnets.export import litert, onnx, saved_model
 from keras_dynnets.export.verify import ExportError, check, verification_images
@@ -19,7 +20,7 @@ from keras_dynnets.layers import MultiPath
 from keras_dynnets.models import DMNN
 
 FORMATS = {"litert": litert, "onnx": onnx, "saved_model": saved_model}
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = ("fp32", "fp16", "int8")
 SUFFIXES = {".tflite": "litert", ".onnx": "onnx"}
 
 
@@ -61,6 +62,7 @@ def export_model(
     gates=False,
     labels=None,
     images=None,
+    calibration=None,
 ):
     """Exports a model to the file of another runtime, and checks the file there.
 
@@ -78,35 +80,41 @@ def export_model(
         model: a `DMNN`, or any functional Keras model with one image input.
         path: the file, or for a SavedModel the folder.
         format: "litert", "onnx" or "saved_model".
-        precision: "fp32", or "fp16" for weights stored in half the bytes; computing is in float32.
+        precision: "fp32"; "fp16" for weights stored in half the bytes, computing in float32; or
+            "int8" for 8-bit integer arithmetic (LiteRT, networks without gates).
         batch_size: 1 or None (any). A LiteRT file always has 1.
         verify: whether to run the file in its runtime and compare it with Keras.
         gates: whether the file has a second output "gates" (batch, blocks, sub_blocks).
         labels: names of the classes, for the JSON file.
         images: images in [0, 255] to verify with; those that take the most different paths
-            are picked. Default: made-up ones.
+            are picked. Default: those of `calibration`, or made-up ones.
+        calibration: for "int8", some hundred images in [0, 255] of the kind that the file will
+            see; the ranges of all values are taken from them.
 
     Returns:
         A `Report`.
 
     Raises:
         ValueError: an unknown format or precision, a batch size the format does not have,
-            gates of a network without them, labels of another number than the logits.
+            gates of a network without them, labels of another number than the logits, "int8" without
+            calibration, in another format or of a network with gates.
         ImportError: the `export` extra is not installed.
         OSError: the file cannot be written.
         ExportError: the conversion failed, or the file is not what it should be; the
             message says by how much, the file is gone.
     """
     path = Path(path)
-    batch_size = _check(model, path, format, precision, batch_size, gates, labels, images)
+    batch_size = _check(model, path, format, precision, batch_size, gates, labels, images, calibration)
     network = model.with_gates() if isinstance(model, DMNN) else model
     writer, half = FORMATS[format], precision == "fp16"
     outputs = ("logits", "gates") if gates else ("logits",)
+    more = {} if precision != "int8" else {"calibration": np.asarray(calibration, "float32")}
+    images = calibration if images is None else images
     with _beside(path) as folder:
         _check_replaceable(path, format)
         draft = folder / path.name
         try:
-            writer.write(network, draft, batch_size, half, outputs)
+            writer.write(network, draft, batch_size, half, outputs, **more)
         except (ImportError, OSError):
             raise
         except Exception as error:
@@ -114,7 +122,7 @@ def export_model(
         report = Report(str(path), format, precision, batch_size, *_fingerprint(draft), writer.operations(draft))
         if verify:
             with _choosing_by_themselves(network):
-                report = _verified(report, writer, draft, network, images, half)
+                report = _verified(report, writer, draft, network, images)
         sidecar = folder / "report.json"
         sidecar.write_text(json.dumps(_description(model, report, labels), indent=1) + "\n")
         _move(draft, path)
@@ -150,7 +158,7 @@ def _beside(path):
         ) from error
 
 
-def _check(model, path, format, precision, batch_size, gates, labels, images):
+def _check(model, path, format, precision, batch_size, gates, labels, images, calibration):
     """Refuses what cannot be exported; returns the batch size of the file."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
@@ -167,6 +175,15 @@ def _check(model, path, format, precision, batch_size, gates, labels, images):
         raise ValueError(f"precision {precision!r} is unknown; it is one of {', '.join(PRECISIONS)}")
     if batch_size not in (None, 1):
         raise ValueError(f"batch_size is 1, or None for any, not {batch_size!r}")
+    if precision == "int8":
+        if format != "litert":
+            raise ValueError(f"int8 is for LiteRT files, not {format}; give precision='fp16' for a smaller one")
+        if any(isinstance(layer, MultiPath) for layer in model._flatten_layers()):
+            raise ValueError(f"{model.name} has gates, and int8 takes networks without; give precision='fp16'")
+        if calibration is None or len(calibration) == 0:
+            raise ValueError("int8 needs calibration: some hundred images in [0, 255], as the file will see them")
+    elif calibration is not None:
+        raise ValueError(f"calibration is for precision='int8', not {precision!r}")
     if images is not None and len(images) == 0:
         raise ValueError("images to verify with are needed, one at least, or None for made-up ones")
     if gates and not isinstance(model, DMNN):
@@ -192,7 +209,7 @@ def _check(model, path, format, precision, batch_size, gates, labels, images):
     return 1 if format == "litert" else batch_size
 
 
-def _verified(report, writer, draft, network, images, half):
+def _verified(report, writer, draft, network, images):
     chosen, paths = verification_images(network, images)
     try:
         run = writer.runner(draft)
@@ -201,7 +218,7 @@ def _verified(report, writer, draft, network, images, half):
     except Exception as error:
         raise ExportError(f"{report.path}: its runtime does not load the file: {error}") from error
     try:
-        largest, mean, agreement = check(run, network, chosen, report.batch_size, half)
+        largest, mean, agreement = check(run, network, chosen, report.batch_size, report.precision)
     except ExportError as error:
         raise ExportError(f"{report.path} was removed: {error}") from error
     return dataclasses.replace(

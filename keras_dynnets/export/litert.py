@@ -9,11 +9,12 @@ from keras_dynnets.export.inference import inference_function
 from keras_dynnets.export.requirements import require
 
 
-def write(network, path, batch_size, half, outputs):
+def write(network, path, batch_size, half, outputs, calibration=None):
     """Converts `network` to a LiteRT file for one image a call.
 
     LiteRT runs the branches of `If` for real, and its delegate works inside them, so a closed
-    gate costs a copy. In half precision the weights are stored as float16.
+    gate costs a copy. In half precision the weights are stored as float16. With `calibration`,
+    images in [0, 255], all arithmetic is in 8-bit integers; input and output stay float.
     """
     import tensorflow as tf
 
@@ -23,6 +24,10 @@ def write(network, path, batch_size, half, outputs):
     if half:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
+    if calibration is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: ([image[None]] for image in calibration)
     path.write_bytes(converter.convert())
 
 

@@ -4,7 +4,9 @@ import numpy as np
 
 from keras_dynnets.export.deploy import deploy
 
-TOLERANCE = 1e-4  # of the largest logit: float32 sums in another order
+# Of the largest logit. Float32: sums in another order. Half precision is held against weights rounded alike;
+# 8-bit integers round every value to one of 256.
+TOLERANCE = {"fp32": 1e-4, "fp16": 1e-4, "int8": 0.15}
 
 
 class ExportError(RuntimeError):
@@ -79,7 +81,7 @@ def compare(found, wanted):
     return largest, float(difference.mean()), agreement, largest / scale
 
 
-def check(run, network, images, batch_size, half):
+def check(run, network, images, batch_size, precision):
     """Runs a file on images and holds it against Keras.
 
     Returns:
@@ -87,7 +89,7 @@ def check(run, network, images, batch_size, half):
         the top-1 agreement.
 
     Raises:
-        ExportError: the results differ by more than `TOLERANCE`, or other gates opened. A
+        ExportError: the results differ by more than its `TOLERANCE`, or other gates opened. A
             half-precision file is held against Keras with weights rounded in the same way.
     """
     try:
@@ -95,15 +97,15 @@ def check(run, network, images, batch_size, half):
     except Exception as error:
         raise ExportError(f"the runtime loads the file but does not run it: {error}") from error
     computes = {getattr(layer, "compute_dtype", "float32") for layer in network._flatten_layers(include_self=False)}
+    half = precision == "fp16"
     wanted = keras_outputs(network if computes == {"float32"} and not half else deploy(network, "masked", half), images)
     for name, values in found.items():
         if values.shape != wanted[name].shape:
             raise ExportError(f"output {name!r} has shape {values.shape}, Keras gives {wanted[name].shape}")
     *_, relative = compare(found["logits"], wanted["logits"])
-    if not relative <= TOLERANCE:
-        raise ExportError(
-            f"its logits differ from Keras's by {relative:.1e} of the largest; {TOLERANCE:.0e} is allowed"
-        )
+    allowed = TOLERANCE[precision]
+    if not relative <= allowed:
+        raise ExportError(f"its logits differ from Keras's by {relative:.1e} of the largest; {allowed:.0e} is allowed")
     if "gates" in found and (found["gates"] != wanted["gates"]).any():
         raise ExportError(f"{int((found['gates'] != wanted['gates']).sum())} gates differ from Keras's")
     return compare(found["logits"], keras_outputs(network, images)["logits"] if half else wanted["logits"])[:3]

@@ -1,5 +1,6 @@
 """What a model costs, counted and measured."""
 
+from keras_dynnets.profile.baseline import Comparison, compare, grouped_conv_factor
 from keras_dynnets.profile.count import Count, LayerCost, count, graph_macs
 from keras_dynnets.profile.latency import Row, bench
 from keras_dynnets.profile.measure import Measurement, measure

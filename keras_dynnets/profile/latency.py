@@ -78,14 +78,17 @@ def bench(name, rates=(1.0, 0.7, 0.5, 0.3), runtimes=None, threads=1, repeats=5,
     """
     entry = find(name)
     if entry.builder is not DMNN:
-        raise ValueError(f"{name} has no gates to force; bench takes {', '.join(zoo.list_models('dmnn*'))}")
+        raise ValueError(
+            f"{name} has no gates to force; bench takes {', '.join(zoo.list_models('dmnn*'))}, "
+            "or any model --against another"
+        )
     small = max(entry.input_shape[:2]) <= 64
     runtimes = [r for r in RUNTIMES if r != "tensorflow_training" or small] if runtimes is None else runtimes
     if unknown := set(runtimes) - set(RUNTIMES):
         raise ValueError(f"runtime {', '.join(unknown)} is unknown; there are {', '.join(RUNTIMES)}")
     if bad := [rate for rate in rates if not 0 <= rate <= 1]:
         raise ValueError(f"a rate is a share of sub-blocks, from 0 to 1, not {bad[0]}")
-    _set_tensorflow_threads(threads)
+    set_tensorflow_threads(threads)
     keras.utils.set_random_seed(seed)
     model = zoo.load(name, weights=None)
     rng = np.random.default_rng(seed)
@@ -102,7 +105,8 @@ def bench(name, rates=(1.0, 0.7, 0.5, 0.3), runtimes=None, threads=1, repeats=5,
     return rows
 
 
-def _set_tensorflow_threads(threads):
+def set_tensorflow_threads(threads):
+    """Gives TensorFlow so many threads, or raises ValueError if it already runs with another number."""
     import tensorflow as tf
 
     try:

@@ -11,6 +11,7 @@ import pytest
 
 import helpers
 from keras_dynnets import zoo
+from keras_dynnets.layers import GroupedConv2D, StackedUnits2D
 from keras_dynnets.export import ExportError, export_model, litert, onnx, saved_model, verify
 
 ROOMS = {"litert": litert, "onnx": onnx, "saved_model": saved_model}
@@ -280,3 +281,50 @@ def test_a_file_is_not_replaced_by_a_folder(model, tmp_path):
     with pytest.raises(OSError, match="a file is there and a SavedModel is a folder"):
         export_model(model, tmp_path / "m", "saved_model")
     assert (tmp_path / "m").read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_int8_computes_in_integers_and_stays_close(tmp_path):
+    x = helpers.images(64, 32)
+    model = helpers.settle(zoo.load("resnet20", weights=None), x)
+    report = export_model(model, tmp_path / "m.tflite", precision="int8", calibration=x)
+    assert 0 < report.max_abs_diff < 0.15 * np.abs(model.predict(x, verbose=0)).max()
+    assert report.operations["QUANTIZE"] == report.operations["DEQUANTIZE"] == 1
+    full = export_model(model, tmp_path / "full.tflite", images=x)
+    assert report.bytes < 0.35 * full.bytes
+
+
+def test_grouped_convolutions_are_one_operation_each(tmp_path):
+    x = helpers.images(32)
+    inputs = keras.Input((16, 16, 3))
+    y = keras.layers.Conv2D(16, 3, padding="same", activation="relu")(inputs)
+    y = StackedUnits2D((2, 4, 2), strides=(1, 2))(y)
+    y = StackedUnits2D([(2, 3, 2)] * 4 + [(4, 2, 4)] * 2)(y)
+    y = GroupedConv2D(24, 3, groups=4)(y)
+    model = helpers.settle(keras.Model(inputs, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(y))), x)
+    for name, precision, format in (("a", "fp32", "litert"), ("b", "fp16", "litert"), ("c", "int8", "litert")):
+        more = {"calibration": x} if precision == "int8" else {"images": x}
+        operations = export_model(model, tmp_path / name, format, precision, **more).operations
+        assert operations["CONV_2D"] == 8
+        assert not {"SPLIT", "TILE", "TRANSPOSE"} & set(operations)
+    for batch_size in (1, None):
+        assert export_model(model, tmp_path / "d", "onnx", batch_size=batch_size, images=x).operations["Conv"] == 8
+    export_model(model, tmp_path / "e", "saved_model", images=x)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"precision": "int8"}, "int8 needs calibration"),
+        ({"precision": "int8", "calibration": np.zeros((0, 32, 32, 3))}, "int8 needs calibration"),
+        ({"precision": "int8", "format": "onnx"}, "int8 is for LiteRT files"),
+        ({"calibration": np.zeros((4, 32, 32, 3))}, "calibration is for precision='int8', not 'fp32'"),
+    ],
+)
+def test_int8_refusals(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        export_model(zoo.load("resnet20", weights=None), tmp_path / "m", **arguments)
+
+
+def test_int8_of_gates_is_refused(model, x, tmp_path):
+    with pytest.raises(ValueError, match="has gates, and int8 takes networks without"):
+        export_model(model, tmp_path / "m.tflite", precision="int8", calibration=x)
