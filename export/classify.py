@@ -29,11 +29,12 @@ def session(path):
     return lambda batch: signature(images=batch)["logits"]
 
 
-def read(path, size):
-    """An image of any size and kind as (1, height, width, 3), float32 in [0, 255]."""
-    height, width = size
-    image = Image.open(path).convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(image, "float32")[None]
+def read(path, shape):
+    """An image of any size and kind as (1, *shape), float32 in [0, 255]; one channel is gray."""
+    height, width, channels = shape
+    image = Image.open(path).convert("RGB" if channels == 3 else "L")
+    image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image, "float32").reshape(1, height, width, channels)
 
 
 def main():
@@ -49,7 +50,7 @@ def main():
     description = json.loads(described.read_text())
     run = session(arguments.file)
     for path in arguments.images:
-        logits = run(read(path, description["input"]["shape"][1:3]))[0].astype("float64")
+        logits = run(read(path, description["input"]["shape"][1:]))[0].astype("float64")
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()
         best = shares.argsort()[::-1][: arguments.top]

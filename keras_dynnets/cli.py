@@ -63,6 +63,11 @@ def train(
     from keras_dynnets.training import train as run
 
     chosen = find_recipe(name, data, recipe)
+    if (chosen.entry, chosen.data) != (name, data):
+        raise ValueError(
+            f"recipe {recipe} trains {chosen.entry} on {chosen.data}, not {name} on {data}: "
+            f"keras-dynnets train {chosen.entry} --data {chosen.data} --recipe {recipe}"
+        )
     instead = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     chosen = Recipe.model_validate({**chosen.model_dump(), **instead})
     folder = folder or Path("runs") / f"{name}-{data}"

@@ -41,15 +41,20 @@ def layer_macs(layer, input_shape):
         input_shape: its input shape with the batch first, as in `build`.
 
     Raises:
-        ValueError: a size that the cost depends on is unknown (`None`).
+        ValueError: a size that the cost depends on is unknown (`None`), or a layer with kernels of another kind.
     """
     if hasattr(layer, "macs"):
         return layer.macs(input_shape)
     if isinstance(layer, keras.Sequential):
         return sum(layer_macs(*call) for call in inner_calls(layer, input_shape))
     if isinstance(layer, keras.layers.Dense):
-        return dense_macs(input_shape[-1], layer.units)
+        return math.prod(input_shape[1:-1]) * dense_macs(input_shape[-1], layer.units)
     if not isinstance(layer, CONVOLUTIONS):
+        if any(len(w.shape) > 1 for w in layer.weights) and not isinstance(layer, keras.layers.PReLU):
+            raise ValueError(
+                f"the cost of layer {layer.name!r}, a {type(layer).__name__}, is not known: costs are those of Dense, "
+                "Conv2D, DepthwiseConv2D and the layers of this library; give yours a method macs(input_shape)"
+            )
         return 0
     output_shape = layer.compute_output_shape(input_shape)[1:]
     if None in output_shape:

@@ -92,12 +92,14 @@ def test_bench_against(command, tmp_path, monkeypatch):
     assert "runtime" not in output.out
 
 
-def test_table(command):
+def test_table(command, monkeypatch):
+    from keras_dynnets.profile import tables
+
+    monkeypatch.setattr(tables, "TISSUE", {"MNIST": tables.TISSUE["MNIST"]})  # the rest is seconds a row
     code, output = command("table", "tissue")
     assert code == 0
-    rows = {line.split()[1].rstrip(","): line for line in output.out.splitlines() if " / " in line}
-    assert "14.913 / 14.91" in rows["vgg16_cifar"] or "14.959 / 14.96" in rows["vgg16_cifar"]
-    assert "9.358 / 9.36" in rows["tissue_vgg19_r"] and "1.3933 / 1.39" in rows["tissue_vgg19_r"]
+    rows = {line.split()[1]: line for line in output.out.splitlines() if line.startswith("MNIST")}
+    assert "0.546 / 0.55" in rows["mlp"] and "0.0282 / 0.03" in rows["tissue_mlp"]
     code, output = command("table", "puppets")
     assert code == 2 and "there is no table 'puppets'" in output.err
 
@@ -129,3 +131,15 @@ def test_demo_makes_its_table_files_and_plot(tmp_path):
         f"dmnn20{end}" for end in (".tflite", ".tflite.json", ".onnx", ".onnx.json", "_saved_model.json")
     }
     assert len(said) >= 8
+
+
+def test_a_recipe_of_another_model_is_refused(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, output = command("train", "tissue_lenet5", "--recipe", "tissue_lenet5_mnist_hybrid")
+    assert code == 2 and "trains tissue_lenet5 on mnist, not tissue_lenet5 on cifar10" in output.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_network_with_gates_is_not_benched_against_another(command):
+    code, output = command("bench", "dmnn20", "--against", "resnet20")
+    assert code == 2 and "bench dmnn20 alone, at exact rates" in output.err

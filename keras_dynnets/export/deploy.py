@@ -5,6 +5,7 @@ import numpy as np
 
 from keras_dynnets.layers import GroupedConv2D, MultiPath, StackedUnits2D
 from keras_dynnets.layers.stacked_units import SideBySide
+from keras_dynnets.models import DMNN
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
@@ -35,6 +36,9 @@ def deploy(model, execution="auto", half=False):
             units = layer.side_by_side
             chains = [_fold_sequence(chain, values) for chain in units.chains]
             return SideBySide(chains, units.reads, units.order, units.axis, name=layer.name, dtype="float32")
+        inner = getattr(layer, "_functional", layer)
+        if isinstance(inner, keras.Model) and not isinstance(inner, DMNN) and hasattr(inner, "_nodes_by_depth"):
+            return deploy(inner, execution, half)
         return _clone_layer(layer, norms, values)
 
     deployed = keras.models.clone_model(model, clone_function=clone, call_function=_call)
@@ -48,7 +52,11 @@ def deploy(model, execution="auto", half=False):
 
 
 def _rounded(values):
-    return np.asarray(values, "float16").astype("float32")
+    """Values that half precision has; refuses those beyond its range."""
+    values = np.asarray(values, "float32")
+    if np.abs(values).max(initial=0) > np.finfo("float16").max:
+        raise ValueError(f"it has a weight of {np.abs(values).max():.3g}, and half precision ends at 65504; use fp32")
+    return values.astype("float16").astype("float32")
 
 
 def _call(layer, *args, mask=None, training=None, **kwargs):
@@ -104,7 +112,7 @@ def _clone_layer(layer, norms, values):
         return layer  # an operation of keras.ops, without a state
     config = {**layer.get_config(), "dtype": "float32"}
     if isinstance(layer, keras.layers.Dropout) or (layer in norms and norms[layer] is None):
-        return keras.layers.Identity(name=layer.name)
+        return keras.layers.Identity(name=layer.name, dtype="float32")
     weights = layer.get_weights()
     if layer in norms:
         config["use_bias"] = True

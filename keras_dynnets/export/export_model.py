@@ -104,6 +104,7 @@ def export_model(
             message says by how much, the file is gone.
     """
     path = Path(path)
+    model = getattr(model, "_functional", None) or model  # what a built Sequential runs
     batch_size = _check(model, path, format, precision, batch_size, gates, labels, images, calibration)
     network = model.with_gates() if isinstance(model, DMNN) else model
     writer, half = FORMATS[format], precision == "fp16"
@@ -189,11 +190,15 @@ def _check(model, path, format, precision, batch_size, gates, labels, images, ca
     if gates and not isinstance(model, DMNN):
         raise ValueError(f"{model.name} has no gates; only a DMNN has")
     functional = isinstance(model, keras.Model) and hasattr(model, "_nodes_by_depth")
-    if not functional or len(model.inputs) != 1 or None in model.inputs[0].shape[1:]:
+    one_image = functional and len(model.inputs) == 1 and len(model.inputs[0].shape) == 4
+    if not one_image or None in model.inputs[0].shape[1:]:
         raise ValueError(
-            "an export takes a functional Keras model with one input of a fixed size; "
+            "an export takes a functional or built Sequential Keras model with one input of images of a fixed size; "
             f"this is {type(model).__name__} {getattr(model, 'name', '')!r}"
         )
+    for name, given in (("images", images), ("calibration", calibration)):
+        if given is not None and np.shape(given)[1:] != model.inputs[0].shape[1:]:
+            raise ValueError(f"{name} have shape {np.shape(given)}, and {model.name} takes {model.inputs[0].shape}")
     nested = {layer for layer in model._flatten_layers() if isinstance(layer, MultiPath)} - set(model.layers)
     if nested and format == "onnx":
         raise ValueError(

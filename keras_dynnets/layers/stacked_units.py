@@ -1,5 +1,6 @@
 """TissueNet's stacked layers: many small networks side by side in place of full layers."""
 
+import numbers
 from itertools import accumulate, pairwise
 
 import keras
@@ -57,6 +58,8 @@ class StackedUnits(keras.layers.Layer):
         order = sorted(range(len(writes)), key=writes.__getitem__)  # of the concatenated channels
         self.side_by_side = SideBySide(chains, reads, order, self.axis, name="side_by_side", dtype=self.dtype_policy)
         self.side_by_side.build(input_shape)
+        if not self.trainable:  # set before there was anything inside
+            self.side_by_side.trainable = False
 
     def call(self, inputs, training=None):
         return self.side_by_side(inputs, training=training)
@@ -169,12 +172,14 @@ class StackedUnits2D(StackedUnits):
     ):
         super().__init__(units, activation, **kwargs)
         self.kernel_size = _for_each_layer("kernel_size", kernel_size, self.depth)
-        if strides != 1 and isinstance(strides, int):
+        if isinstance(strides, numbers.Integral) and strides != 1:
             raise ValueError(f"strides is 1 or a stride for each of the unit's {self.depth} layers, not {strides}")
         self.strides = _for_each_layer("strides", strides, self.depth)
         self.use_bias = use_bias
         self.batch_norm = batch_norm
         self.data_format = data_format or keras.config.image_data_format()
+        if self.data_format not in ("channels_last", "channels_first"):
+            raise ValueError(f"data_format is 'channels_last' or 'channels_first', not {data_format!r}")
         self.axis = -1 if self.data_format == "channels_last" else 1
 
     def make_chain(self, unit, count):
@@ -241,6 +246,11 @@ class StackedUnits1D(StackedUnits):
 
     axis = -1
 
+    def build(self, input_shape):
+        if len(input_shape) != 2:
+            raise ValueError(f"{self.name}: dense units take inputs (batch, features), not {tuple(input_shape)}")
+        super().build(input_shape)
+
     def make_chain(self, unit, count):
         """Layers of `count` equal units."""
         widths = list(pairwise(unit))
@@ -279,6 +289,8 @@ class GroupedDense(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
 
     def build(self, input_shape):
+        if len(input_shape) != 2:
+            raise ValueError(f"{self.name} takes inputs (batch, features), not {tuple(input_shape)}")
         features = input_shape[-1]
         if features % self.groups:
             raise ValueError(f"{features} features do not go into {self.groups} groups")
@@ -326,7 +338,8 @@ def _checked(unit):
 
 
 def _for_each_layer(name, value, depth):
-    values = (value,) * depth if isinstance(value, int) else tuple(value)
-    if len(values) != depth or not all(isinstance(v, int) and v >= 1 for v in values):
+    values = tuple(value) if isinstance(value, (list, tuple)) else (value,) * depth
+    whole = all(isinstance(v, numbers.Integral) and not isinstance(v, bool) and v >= 1 for v in values)
+    if len(values) != depth or not whole:
         raise ValueError(f"{name} is one integer or {depth}, one for each layer of the unit, not {value!r}")
-    return values
+    return tuple(int(v) for v in values)

@@ -23,6 +23,9 @@ class DMNN(keras.Model):
     done / MACs with all paths on, whole network) of the training batches. Under a
     `tf.distribute` strategy the rates are those of the global batch.
 
+    `keras.models.clone_model` gives the bare network, with gates and without the losses; to copy a DMNN, use
+    `DMNN.from_config(model.get_config())`. A `.keras` file keeps everything but `execution`.
+
     Deviations from the paper: f and f_total of eq. 13-14 are the MACs of the whole
     network, stem, shortcuts, controllers and head included, so that the target is what
     the user's device does; category weights go from 1e-4 at the first stage to 1e-1 at the

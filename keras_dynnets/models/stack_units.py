@@ -1,5 +1,6 @@
 """A user's own CNN to its stacked form."""
 
+import numbers
 from typing import NamedTuple
 
 import keras
@@ -12,10 +13,14 @@ BETWEEN = (
     keras.layers.Activation,
     keras.layers.ReLU,
     keras.layers.LeakyReLU,
+    keras.layers.PReLU,
     keras.layers.ELU,
     keras.layers.Dropout,
     keras.layers.SpatialDropout2D,
 )
+DROPOUTS = (keras.layers.Dropout, keras.layers.SpatialDropout2D)
+MIXES = "the full layer that mixes the units' results"
+OPERATIONS_BETWEEN = ("Relu", "Relu6", "LeakyRelu", "Elu", "Selu", "Gelu", "Silu", "HardSilu", "Tanh", "Sigmoid")
 
 
 class Stacked(NamedTuple):
@@ -42,7 +47,8 @@ def stack_units(model, hidden=4, where="all"):
     has been mixed by a full layer since the last stack. Where the channels change, so do the
     units' outputs; strides stay with their convolution, in a new pair with the second.
 
-    Layers that stay keep their weights; batch norm and the rest are the user's own.
+    Layers that stay keep their weights; batch norm and the rest are the user's own. New units start
+    untrained and trainable.
 
     Args:
         model: a functional or `Sequential` Keras model.
@@ -54,7 +60,8 @@ def stack_units(model, hidden=4, where="all"):
         A `Stacked`: the new model, the names of what was replaced, and of what was not, with reasons.
 
     Raises:
-        ValueError: another kind of model, a `hidden` below 1, or a `where` that is none of these.
+        ValueError: another kind of model, a `hidden` below 1, a `where` that is none of these, or "r"
+            of a model with an open input size, whose resolutions are not known.
 
     Example:
         >>> stacked = stack_units(my_cnn, hidden=4, where="r")
@@ -63,14 +70,18 @@ def stack_units(model, hidden=4, where="all"):
     Reference: Jiang et al., TissueNet, arXiv 2205.01508, sections 3.3 and 4.2.1.
     """
     network = getattr(model, "_functional", model)
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise ValueError("this Sequential has no input shape yet: model.build(input_shape), then stack_units")
     if not isinstance(network, keras.Model) or type(network).__name__ != "Functional":
         raise ValueError(f"stack_units takes a functional or Sequential Keras model, not {type(model).__name__}")
-    if not isinstance(hidden, int) or hidden < 1:
+    if not isinstance(hidden, numbers.Integral) or hidden < 1:
         raise ValueError(f"hidden is the width of a unit, an integer of 1 or more, not {hidden!r}")
     if where not in ("all", "r") and not callable(where):
         raise ValueError(f'where is "all", "r" or a function of a convolution, not {where!r}')
     graph = _Graph(network)
-    kept = {}
+    if where == "r" and any(None in size for size in graph.resolutions):
+        raise ValueError('where="r" goes by resolution, and the input size is open: give the model a fixed one')
+    kept = {layer.name: "a model inside the model" for layer in network.layers if isinstance(layer, keras.Model)}
     for layer in graph.convolutions:
         reason = graph.unfit(layer)
         if not reason and not _wanted(layer, where, graph):
@@ -79,7 +90,7 @@ def stack_units(model, hidden=4, where="all"):
             kept[layer.name] = reason
     places = {}
     for run in graph.runs([layer for layer in graph.convolutions if layer.name not in kept]):
-        _place(run, hidden, graph, places, kept)
+        _place(run, int(hidden), graph, places, kept)
     return Stacked(_rebuilt(network, graph, places), tuple(places), kept)
 
 
@@ -92,24 +103,31 @@ def _wanted(layer, where, graph):
 
 
 def _place(run, hidden, graph, places, kept):
-    """Decides what becomes of a run: {name of a convolution: widths of what takes its place}."""
-    if len(run) <= 2:
-        chosen, *stays = run
-        if graph.reads_unmixed(chosen, places):
-            kept[chosen.name] = "what it reads comes from stacked units, and only a full layer mixes their results"
-        elif unit := _unit(chosen, chosen, hidden, 2, graph):
-            places[chosen.name] = (graph.channels(chosen) // C_IN, unit)
-        else:
-            kept[chosen.name] = _no_unit(chosen, chosen, graph)
-    else:
-        first, *rest = run
-        stays = [first]
-        if unit := _unit(rest[0], rest[-1], hidden, len(rest), graph):
+    """Decides what becomes of a run: {name of a convolution: (groups, widths of what takes its place)}."""
+    before = set(places)
+    if len(run) > 2:
+        rest = run[1:]
+        while len(rest) > 1 and not _unit(rest[0], rest[-1], hidden, len(rest), graph):
+            rest.pop()  # the longest start of it that units can lead through
+        if unit := _unit(rest[0], rest[-1], hidden, max(2, len(rest)), graph):
             for i, layer in enumerate(rest):
-                places[layer.name] = (graph.channels(rest[0]) // C_IN, unit[i : i + 2])
+                widths = unit if len(rest) == 1 else unit[i : i + 2]
+                places[layer.name] = (graph.channels(rest[0]) // C_IN, widths)
+    elif not graph.reads_unmixed(run[0], places):
+        for layer in run:
+            if unit := _unit(layer, layer, hidden, 2, graph):
+                places[layer.name] = (graph.channels(layer) // C_IN, unit)
+                break
+    for layer in run:
+        if layer.name in places:
+            continue
+        if set(places) > before:
+            mixes = graph.reads_unmixed(layer, places) or layer is run[0]
+            kept[layer.name] = MIXES if mixes else _no_unit(layer, graph)
+        elif graph.reads_unmixed(run[0], places):
+            kept[layer.name] = "what it reads comes from stacked units, and only a full layer mixes their results"
         else:
-            kept.update({layer.name: _no_unit(rest[0], rest[-1], graph) for layer in rest})
-    kept.update({layer.name: "the full layer that mixes the units' results" for layer in stays})
+            kept[layer.name] = _no_unit(layer, graph)
 
 
 def _unit(first, last, hidden, depth, graph):
@@ -120,8 +138,8 @@ def _unit(first, last, hidden, depth, graph):
     return (C_IN, *[hidden] * (depth - 1), C_IN * last.filters // channels)
 
 
-def _no_unit(first, last, graph):
-    return f"units that read {C_IN} channels do not lead from {graph.channels(first)} to {last.filters} channels"
+def _no_unit(layer, graph):
+    return f"units that read {C_IN} channels do not lead from {graph.channels(layer)} to {layer.filters} channels"
 
 
 def _rebuilt(network, graph, places):
@@ -130,16 +148,15 @@ def _rebuilt(network, graph, places):
 
     def clone(layer):
         if layer.name not in places:
-            return layer.__class__.from_config(layer.get_config())
+            return layer.__class__.from_config(layer.get_config()) if isinstance(layer, keras.layers.Layer) else layer
         groups, unit = places[layer.name]
-        config = {**layer.get_config(), "groups": groups, "filters": groups * unit[-1], "pack": "auto"}
+        config = {**layer.get_config(), "groups": groups, "filters": groups * unit[-1], "trainable": True}
         if len(unit) == 3:
             first = {**config, "filters": groups * unit[1], "strides": 1, "name": f"{layer.name}_units"}
-            norm, activation = graph.manner(layer)
-            before[layer.name] = [GroupedConv2D.from_config({**first, "activation": "linear"})]
-            if norm is not None:
-                before[layer.name].append(type(norm).from_config({**norm.get_config(), "name": f"{layer.name}_units_bn"}))
-            before[layer.name].append(keras.layers.Activation(activation, name=f"{layer.name}_units_act"))
+            before[layer.name] = [
+                GroupedConv2D.from_config({**first, "activation": "linear"}),
+                *graph.manner(layer),
+            ]
         return GroupedConv2D.from_config(config)
 
     def call(layer, x, *args, **kwargs):
@@ -156,29 +173,28 @@ def _rebuilt(network, graph, places):
 
 
 class _Graph:
-    """What follows what in a functional model."""
+    """What follows what in a functional model: its calls (nodes), not its layers, which may be called often."""
 
     def __init__(self, network):
         ordered = [node for _, nodes in sorted(network._nodes_by_depth.items(), reverse=True) for node in nodes]
-        self.node = {}
         self.calls, self.producer, self.readers = {}, {}, {}
         for node in ordered:
-            layer = node.operation
-            self.node[layer] = node
-            self.calls[layer] = self.calls.get(layer, 0) + 1
+            self.calls.setdefault(node.operation, []).append(node)
             for tensor in node.arguments.keras_tensors:
-                self.readers.setdefault(id(tensor), []).append(layer)
+                self.readers.setdefault(id(tensor), []).append(node)
             for tensor in node.outputs:
-                self.producer[id(tensor)] = layer
-        self.convolutions = [n.operation for n in ordered if isinstance(n.operation, keras.layers.Conv2D)]
-        self.convolutions = list(dict.fromkeys(self.convolutions))
+                self.producer[id(tensor)] = node
+        for tensor in network.outputs:
+            self.readers.setdefault(id(tensor), []).append(None)
+        convolutions = [n.operation for n in ordered if isinstance(n.operation, keras.layers.Conv2D)]
+        self.convolutions = list(dict.fromkeys(convolutions))
         self.resolutions = list(dict.fromkeys(self.resolution(layer) for layer in self.convolutions))
 
     def input(self, layer):
-        return self.node[layer].arguments.keras_tensors[0]
+        return self.calls[layer][0].arguments.keras_tensors[0]
 
     def output(self, layer):
-        return self.node[layer].outputs[0]
+        return self.calls[layer][0].outputs[0]
 
     def channels(self, layer):
         return self.input(layer).shape[-1 if layer.data_format == "channels_last" else 1]
@@ -189,7 +205,7 @@ class _Graph:
 
     def unfit(self, layer):
         """Why a convolution cannot be replaced; None if it can."""
-        if self.calls[layer] > 1:
+        if len(self.calls[layer]) > 1:
             return "called more than once"
         if type(layer) is not keras.layers.Conv2D or layer.groups > 1:
             return "no plain full convolution"
@@ -201,53 +217,61 @@ class _Graph:
 
     def runs(self, layers):
         """The convolutions, in lists of those that follow each other directly."""
-        runs = []
+        runs, run_that_ends_in = [], {}
         for layer in layers:
-            origin = self.producer.get(id(self._behind(self.input(layer))))
-            if runs and origin is runs[-1][-1] and self._only_reader(origin, layer):
-                runs[-1].append(layer)
-            else:
-                runs.append([layer])
+            run = run_that_ends_in.pop(self._followed(layer), None)
+            if run is None:
+                runs.append(run := [])
+            run.append(layer)
+            run_that_ends_in[layer] = run
         return runs
 
-    def _behind(self, tensor):
-        """The tensor from which batch norm, activation and dropout have made this one."""
-        while isinstance(layer := self.producer.get(id(tensor)), BETWEEN):
-            tensor = self.input(layer)
-        return tensor
-
-    def _only_reader(self, origin, layer):
-        """Whether everything from one convolution to the next is read by nothing else."""
+    def _followed(self, layer):
+        """The convolution whose results reach `layer` alone, through nothing but what may be between; or None."""
         tensor = self.input(layer)
-        while True:
-            if len(self.readers[id(tensor)]) > 1:
-                return False
-            if self.producer[id(tensor)] is origin:
-                return True
-            tensor = self.input(self.producer[id(tensor)])
+        while len(self.readers[id(tensor)]) == 1 and (node := self.producer.get(id(tensor))):
+            if isinstance(node.operation, keras.layers.Conv2D):
+                return node.operation
+            if not _between(node.operation):
+                return None
+            tensor = node.arguments.keras_tensors[0]
+        return None
 
     def reads_unmixed(self, layer, places):
         """Whether what a layer reads holds results of units that no full layer has mixed since."""
-        waiting = [self.input(layer)]
+        waiting, seen = [self.input(layer)], set()
         while waiting:
-            producer = self.producer.get(id(waiting.pop()))
-            if producer is None:
+            node = self.producer.get(id(waiting.pop()))
+            if node is None or node in seen:
                 continue
-            if producer.name in places:
+            seen.add(node)
+            operation = node.operation
+            if operation.name in places or getattr(operation, "groups", 1) > 1:
                 return True
-            if not isinstance(producer, (keras.layers.Conv2D, keras.layers.Dense)):
-                waiting += self.node[producer].arguments.keras_tensors
+            if not isinstance(operation, (keras.layers.Conv2D, keras.layers.Dense, keras.Model)):
+                waiting += node.arguments.keras_tensors
         return False
 
     def manner(self, layer):
-        """The batch norm (or None) and the activation that follow a convolution."""
-        norm, activation = None, layer.activation
+        """Copies of the batch norm, if any, and of the activation that follow a convolution."""
+        norm = None
+        own = layer.activation is not keras.activations.linear
+        activation = layer.activation if own else keras.activations.relu
+        copy = keras.layers.Activation(activation, name=f"{layer.name}_units_act", dtype=layer.dtype_policy)
         readers = self.readers.get(id(self.output(layer)), [])
-        while len(readers) == 1 and isinstance(readers[0], BETWEEN):
-            follower = readers[0]
+        while len(readers) == 1 and readers[0] and _between(readers[0].operation):
+            follower = readers[0].operation
             if isinstance(follower, keras.layers.BatchNormalization):
-                norm = norm or follower
-            elif activation is keras.activations.linear and not isinstance(follower, keras.layers.Dropout):
-                activation = getattr(follower, "activation", keras.activations.relu)
-            readers = self.readers.get(id(self.output(follower)), [])
-        return norm, keras.activations.relu if activation is keras.activations.linear else activation
+                norm = norm or _renamed(follower, f"{layer.name}_units_bn")
+            elif not own and isinstance(follower, keras.layers.Layer) and not isinstance(follower, DROPOUTS):
+                copy, own = _renamed(follower, f"{layer.name}_units_act"), True
+            readers = self.readers.get(id(readers[0].outputs[0]), [])
+        return [norm, copy] if norm else [copy]
+
+
+def _between(operation):
+    return isinstance(operation, BETWEEN) or type(operation).__name__ in OPERATIONS_BETWEEN
+
+
+def _renamed(layer, name):
+    return type(layer).from_config({**layer.get_config(), "name": name, "trainable": True})

@@ -1,5 +1,6 @@
 """TissueNet: networks whose wide layers are stacks of small independent units."""
 
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,7 +181,9 @@ def tissue_lenet5(num_classes, input_shape, hidden=3, unit_seed=0, name="tissue_
     chain = [normalise(MNIST_GRAY)]
     for stage, width in enumerate((4, 12), 1):
         units = (1, hidden, 1)
-        if not isinstance(hidden, int):
+        if not isinstance(hidden, numbers.Integral):
+            if not len(hidden):
+                raise ValueError("hidden is the hidden width of a unit or a list of several, not an empty one")
             # Equal units side by side: which channel has which is of no matter between full layers.
             units = [(1, int(h), 1) for h in sorted(rng.choice(hidden, width))]
         chain += [

@@ -43,7 +43,7 @@ def compare(name, against, runtimes=None, threads=1, repeats=20, seed=0, progres
     Args:
         name, against: names in the zoo, for images of one size.
         runtimes: some of `AGAINST`; default: all. In TensorFlow forward is `predict_on_batch` and
-            training `train_on_batch`, both without XLA.
+            training `train_on_batch` compiled without XLA.
         threads: of each runtime. TensorFlow takes the number only before its first
             computation of the process.
         repeats: timed calls of each.
@@ -60,6 +60,8 @@ def compare(name, against, runtimes=None, threads=1, repeats=20, seed=0, progres
     if unknown := set(runtimes) - set(AGAINST):
         raise ValueError(f"runtime {', '.join(unknown)} is unknown; there are {', '.join(AGAINST)}")
     shapes = [zoo.registry.find(n).input_shape for n in (name, against)]
+    if gated := [n for n in (name, against) if zoo.registry.find(n).family == "dmnn"]:
+        raise ValueError(f"{gated[0]} does as much work as its gates let it; bench {gated[0]} alone, at exact rates")
     if shapes[0] != shapes[1]:
         raise ValueError(f"{name} takes images {shapes[0]} and {against} {shapes[1]}; compare networks that take the same")
     set_tensorflow_threads(threads)

@@ -48,9 +48,7 @@ def find_recipe(entry, data, path=None):
         ValueError: the file is not a recipe; the message says where.
     """
     folder = resources.files("keras_dynnets.training") / "recipes"
-    source = folder / f"{path or f'{entry}_{data}'}.yaml"
-    if path and Path(path).is_file():
-        source = Path(path)
+    source = Path(path) if path and str(path).endswith(".yaml") else folder / f"{path or f'{entry}_{data}'}.yaml"
     if not source.is_file():
         known = sorted(p.name for p in folder.iterdir() if p.name.endswith(".yaml"))
         raise FileNotFoundError(f"no recipe {source.name}; there are {', '.join(known)}, or give a file of your own")

@@ -116,8 +116,8 @@ def load(name, weights="default", num_classes=None, input_shape=None, **options)
         weights: a published tag such as "cifar10"; the path of a `.weights.h5` file;
             None for random weights; "default" for what the entry publishes first, with
             an `UntrainedModelWarning` where it publishes nothing.
-        num_classes: size of the logits. Another number than the weights have gives a
-            new head on the pretrained rest; the log names the new tensors.
+        num_classes: size of the logits. Another number than published weights have gives a
+            new head on the pretrained rest; the log names the new tensors. A file is loaded whole.
         input_shape: (height, width, 3); images are float in [0, 255], normalised inside.
         **options: the builder's, such as `target_rate` (the share of work of a DMNN).
 

@@ -328,3 +328,48 @@ def test_int8_refusals(tmp_path, arguments, message):
 def test_int8_of_gates_is_refused(model, x, tmp_path):
     with pytest.raises(ValueError, match="has gates, and int8 takes networks without"):
         export_model(model, tmp_path / "m.tflite", precision="int8", calibration=x)
+
+
+def test_the_global_precision_does_not_matter(tmp_path, half_precision):
+    keras.config.set_dtype_policy("float32")
+    x = helpers.images(8, 32)
+    plain = helpers.settle(zoo.load("resnet20", weights=None), x)
+    keras.config.set_dtype_policy("mixed_float16")
+    assert "CAST" not in export_model(plain, tmp_path / "m.tflite", images=x).operations
+
+
+def test_weights_beyond_half_precision_are_refused(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    y = keras.layers.BatchNormalization(name="bn")(keras.layers.Conv2D(4, 3, activation="relu")(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(y)))
+    model.get_layer("bn").set_weights([*model.get_layer("bn").get_weights()[:3], np.full(4, 1e5)])
+    for format in ROOMS:
+        with pytest.raises(ExportError, match="half precision ends at 65504; use fp32"):
+            export_model(model, tmp_path / "m", format, "fp16")
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_inside_are_deployed_too(tmp_path, half_precision):
+    x = helpers.images(8)
+    inner = keras.Sequential([keras.Input((16, 16, 32)), StackedUnits2D((2, 4, 2)), keras.layers.Dropout(0.5)])
+    inputs = keras.Input((16, 16, 3))
+    y = keras.layers.GlobalAveragePooling2D()(inner(keras.layers.Conv2D(32, 3, padding="same")(inputs)))
+    model = helpers.settle(keras.Model(inputs, keras.layers.Dense(2, dtype="float32")(y)), x)
+    operations = export_model(model, tmp_path / "m.tflite", images=x).operations
+    assert operations["CONV_2D"] == 3 and not {"TILE", "CAST", "TRANSPOSE", "SPLIT"} & set(operations)
+
+
+def test_a_sequential_model_exports(tmp_path):
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    assert export_model(model, tmp_path / "m.tflite").images == 4
+    flat = keras.Sequential([keras.Input((16,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="one input of images of a fixed size"):
+        export_model(flat, tmp_path / "m.tflite")
+
+
+@pytest.mark.parametrize("given", ["images", "calibration"])
+def test_images_of_another_size_are_refused(model, tmp_path, given):
+    plain = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    more = {"precision": "int8"} if given == "calibration" else {}
+    with pytest.raises(ValueError, match=rf"{given} have shape \(2, 8, 8, 3\)"):
+        export_model(plain, tmp_path / "m.tflite", **{given: np.zeros((2, 8, 8, 3))}, **more)

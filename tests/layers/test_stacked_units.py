@@ -158,3 +158,27 @@ def test_grouped_dense_refusals():
         GroupedDense(5, 2)
     with pytest.raises(ValueError, match="7 features do not go into 2 groups"):
         GroupedDense(4, 2).build((None, 7))
+
+
+def test_dense_units_take_features_only():
+    for layer in (StackedUnits1D((2, 4, 2)), GroupedDense(4, 2)):
+        with pytest.raises(ValueError, match=r"\(batch, features\)"):
+            layer.build((None, 5, 8))
+
+
+def test_what_is_frozen_stays_frozen_in_a_file(tmp_path):
+    inputs = keras.Input((9, 8, 12))
+    model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(StackedUnits2D((2, 4, 2), name="u")(inputs))))
+    model.get_layer("u").trainable = False
+    model.save(tmp_path / "m.keras")
+    copy = compiled(keras.saving.load_model(tmp_path / "m.keras"))
+    before = [np.array(w) for w in copy.get_layer("u").get_weights()]
+    copy.fit(images(12) + 3, np.array([0, 1, 0]), verbose=0)
+    for a, b in zip(copy.get_layer("u").get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("arguments", [{"strides": 1.5}, {"strides": True}, {"data_format": "channels_frist"}])
+def test_more_refusals(arguments):
+    with pytest.raises(ValueError, match=f"{next(iter(arguments))} is"):
+        StackedUnits2D((2, 4, 2), **arguments)

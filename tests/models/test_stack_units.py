@@ -138,3 +138,117 @@ def test_it_trains():
 def test_refusals(model, arguments, message):
     with pytest.raises(ValueError, match=message):
         stack_units(model(), **arguments)
+
+
+# ---- graphs that are no plain chain
+
+
+def model_of(inputs, x):
+    return keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+
+
+def conv(name, filters=16, **arguments):
+    return layers.Conv2D(filters, 3, padding="same", name=name, **arguments)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_one_activation_layer_for_the_whole_network(shared):
+    one = layers.ReLU()
+    relu = (lambda x: one(x)) if shared else (lambda x: layers.ReLU()(x))
+    inputs = keras.Input((8, 8, 16))
+    x = inputs
+    for i in range(4):
+        x = relu(conv(f"c{i}")(x))
+    assert stack_units(model_of(inputs, x)).replaced == ("c1", "c2", "c3")
+    inputs = keras.Input((8, 8, 3))
+    x = relu(conv("stem")(inputs))
+    for i in range(3):
+        x = relu(layers.Add()([x, conv(f"b{i}_2")(relu(conv(f"b{i}_1")(x)))]))
+    assert stack_units(model_of(inputs, x)).replaced == ("b0_1", "b1_1", "b2_1")
+
+
+def test_activations_as_operations():
+    inputs = keras.Input((8, 8, 16))
+    x = inputs
+    for i in range(4):
+        x = keras.ops.relu(conv(f"c{i}")(x))
+    assert stack_units(model_of(inputs, x)).replaced == ("c1", "c2", "c3")
+
+
+def test_outputs_of_the_model_keep_their_shape():
+    inputs = keras.Input((8, 8, 16))
+    x = conv("c2")(conv("c1")(inputs))
+    model = keras.Model(inputs, [x, conv("c3")(x)])
+    assert stack_units(model).model.output_shape == model.output_shape
+
+
+def test_branches_side_by_side():
+    ends, inputs = [], []
+    for name in "xy":
+        inputs.append(keras.Input((8, 8, 16)))
+        x = inputs[-1]
+        for i in range(3):
+            x = conv(f"{name}{i}", activation="relu")(x)
+        ends.append(layers.GlobalAveragePooling2D()(x))
+    stacked = stack_units(keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(ends))))
+    assert sorted(stacked.replaced) == ["x1", "x2", "y1", "y2"]
+
+
+def test_grouped_convolutions_do_not_mix():
+    inputs = keras.Input((8, 8, 16))
+    x = layers.MaxPooling2D()(conv("a")(inputs))
+    x = layers.MaxPooling2D()(conv("grouped", groups=8)(x))
+    stacked = stack_units(model_of(inputs, conv("b")(x)))
+    assert stacked.replaced == ("a",) and "only a full layer mixes" in stacked.kept["b"]
+    again = stack_units(stacked.model)
+    assert again.replaced == ()
+
+
+def test_models_inside_are_listed():
+    base = keras.Sequential([keras.Input((8, 8, 16)), conv("inner1"), conv("inner2")], name="base")
+    model = keras.Sequential([keras.Input((8, 8, 16)), base, conv("own"), layers.GlobalAveragePooling2D()])
+    stacked = stack_units(model)
+    assert stacked.replaced == ("own",) and stacked.kept == {"base": "a model inside the model"}
+
+
+def test_new_units_train_whatever_was_frozen():
+    model = users_own()
+    model.trainable = False
+    stacked = stack_units(model).model
+    assert sorted(w.path for w in stacked.trainable_weights) == [
+        f"{name}/{kind}" for name in ("conv1", "conv2") for kind in ("bias", "kernel")
+    ]
+
+
+def test_a_run_of_two_whose_first_cannot_be_replaced():
+    inputs = keras.Input((8, 8, 3))
+    stacked = stack_units(model_of(inputs, conv("c2")(conv("c1")(inputs))))
+    assert stacked.replaced == ("c2",) and "mixes" in stacked.kept["c1"]
+
+
+def test_a_run_that_units_lead_through_in_part():
+    inputs = keras.Input((8, 8, 16))
+    x = inputs
+    for i, filters in enumerate((16, 16, 16, 3)):
+        x = conv(f"c{i}", filters)(x)
+    stacked = stack_units(model_of(inputs, x))
+    assert stacked.replaced == ("c1", "c2")
+    assert "do not lead from 16 to 3" in stacked.kept["c3"] or "mixes" in stacked.kept["c3"]
+
+
+def test_the_users_activation_inside_a_pair():
+    inputs = keras.Input((8, 8, 16))
+    x = layers.LeakyReLU(0.3)(layers.BatchNormalization()(conv("c")(inputs)))
+    copy = stack_units(model_of(inputs, x)).model.get_layer("c_units_act")
+    assert isinstance(copy, layers.LeakyReLU) and copy.negative_slope == 0.3
+
+
+def test_r_needs_a_size():
+    inputs = keras.Input((None, None, 16))
+    with pytest.raises(ValueError, match="the input size is open"):
+        stack_units(model_of(inputs, conv("c")(inputs)), where="r")
+
+
+def test_a_sequential_model_without_a_shape():
+    with pytest.raises(ValueError, match="has no input shape yet"):
+        stack_units(keras.Sequential([conv("c")]))

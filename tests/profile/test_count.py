@@ -199,3 +199,17 @@ def test_importing_brings_neither_tensorflow_nor_matplotlib(file):
     imports = [node for node in ast.parse(file.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
     names = [getattr(node, "module", None) or node.names[0].name for node in imports]
     assert not [name for name in names if name.split(".")[0] in ("tensorflow", "matplotlib")]
+
+
+def test_dense_layers_at_every_position():
+    inputs = keras.Input((4, 5, 6))
+    assert profile.count(keras.Model(inputs, keras.layers.Dense(7)(inputs))).macs == 4 * 5 * 6 * 7
+
+
+@pytest.mark.parametrize(
+    "layer", [keras.layers.SeparableConv2D(8, 3), keras.layers.Conv2DTranspose(8, 3), keras.layers.TimeDistributed(keras.layers.Dense(3))]
+)
+def test_a_layer_of_unknown_cost_is_refused(layer):
+    inputs = keras.Input((8, 8, 4))
+    with pytest.raises(ValueError, match=f"a {type(layer).__name__}, is not known"):
+        profile.count(keras.Model(inputs, layer(inputs)))
