@@ -10,7 +10,7 @@ from keras_dynnets.models import DMNN
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
-def deploy(model, execution="auto", half=False):
+def deploy(model, execution="auto", half=False, runtime="tensorflow"):
     """A functional model for inference only, with its own copy of the weights.
 
     Batch norm is folded into the convolution before it, dropout is gone, and
@@ -21,6 +21,7 @@ def deploy(model, execution="auto", half=False):
             where the gates are wanted as a second output.
         execution: "auto", "masked", "sparse", "conditional" or "all" (see `MultiPath`).
         half: whether all values are rounded to float16; they stay float32 variables.
+        runtime: "tensorflow", "litert" or "onnx", which grouped convolutions are packed for.
 
     Returns:
         A `keras.Model` with the same inputs and outputs.
@@ -30,16 +31,16 @@ def deploy(model, execution="auto", half=False):
 
     def clone(layer):
         if isinstance(layer, MultiPath):
-            paths = [_fold_sequence(path, values) for path in layer.paths]
+            paths = [_fold_sequence(path, values, runtime) for path in layer.paths]
             return MultiPath(paths, execution, name=layer.name, dtype="float32")
         if isinstance(layer, StackedUnits2D):
             units = layer.side_by_side
-            chains = [_fold_sequence(chain, values) for chain in units.chains]
+            chains = [_fold_sequence(chain, values, runtime) for chain in units.chains]
             return SideBySide(chains, units.reads, units.order, units.axis, name=layer.name, dtype="float32")
         inner = getattr(layer, "_functional", layer)
         if isinstance(inner, keras.Model) and not isinstance(inner, DMNN) and hasattr(inner, "_nodes_by_depth"):
-            return deploy(inner, execution, half)
-        return _clone_layer(layer, norms, values)
+            return deploy(inner, execution, half, runtime)
+        return _clone_layer(layer, norms, values, runtime)
 
     deployed = keras.models.clone_model(model, clone_function=clone, call_function=_call)
     for copy, weights in values.items():
@@ -87,14 +88,14 @@ def _foldable(model):
     return pairs
 
 
-def _fold_sequence(path, values):
+def _fold_sequence(path, values, runtime):
     """A `Sequential` copy of a path with its batch norms folded."""
     norms = {}
     for layer, following in zip(path.layers, path.layers[1:], strict=False):
         if isinstance(layer, CONVOLUTIONS) and _folds(layer, following):
             norms[layer], norms[following] = following, None
     kept = [layer for layer in path.layers if layer not in norms or norms[layer] is not None]
-    return keras.Sequential([_clone_layer(layer, norms, values) for layer in kept], name=path.name)
+    return keras.Sequential([_clone_layer(layer, norms, values, runtime) for layer in kept], name=path.name)
 
 
 def _folds(conv, following):
@@ -106,7 +107,7 @@ def _folds(conv, following):
     )
 
 
-def _clone_layer(layer, norms, values):
+def _clone_layer(layer, norms, values, runtime):
     """A float32 copy of `layer`, its values to be set in `values` by the copy."""
     if not isinstance(layer, keras.layers.Layer):
         return layer  # an operation of keras.ops, without a state
@@ -118,7 +119,7 @@ def _clone_layer(layer, norms, values):
         config["use_bias"] = True
         weights = _folded(layer, norms[layer])
     if isinstance(layer, GroupedConv2D):  # a converter would leave the assembling of its kernel in the file
-        packed, config["groups"] = layer.packed(weights[0])
+        packed, config["groups"] = layer.packed(weights[0], runtime)
         config["pack"] = 1
         weights = [np.asarray(packed), *weights[1:]]
     copy = type(layer).from_config(config)

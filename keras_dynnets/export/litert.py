@@ -18,7 +18,7 @@ def write(network, path, batch_size, half, outputs, calibration=None):
     """
     import tensorflow as tf
 
-    module = inference_function(deploy(network, "conditional", half), batch_size, outputs=outputs)
+    module = inference_function(deploy(network, "conditional", half, "litert"), batch_size, outputs=outputs)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([module.call.get_concrete_function()], module)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]  # no Flex: phones do not have it
     if half:

@@ -29,13 +29,13 @@ def write(network, path, batch_size, half, outputs):
 
     gated = any(isinstance(layer, MultiPath) for layer in network.layers)
     if gated:
-        proto = _convert(deploy(_with_gates(network), "all", half), 1, {*outputs, "gates"})
+        proto = _convert(deploy(_with_gates(network), "all", half, "onnx"), 1, {*outputs, "gates"})
         onnx_gates.gate_with_if(proto.graph)
         _keep_outputs(proto.graph, outputs)
         if batch_size is None:
             onnx_gates.scan_over_batch(proto.graph)
     else:
-        proto = _convert(deploy(network, half=half), batch_size, outputs)
+        proto = _convert(deploy(network, half=half, runtime="onnx"), batch_size, outputs)
     if half:
         _store_half(proto.graph)
     onnx.checker.check_model(proto)

@@ -105,10 +105,26 @@ def test_packed_kernel_is_block_diagonal():
         assert not np.delete(columns, np.r_[own], 0).any()
 
 
+@pytest.mark.parametrize("runtime", ["tensorflow", "litert", "onnx"])
 @pytest.mark.parametrize("groups, inputs, outputs", [(32, 2, 4), (12, 2, 2), (5, 2, 2), (64, 16, 16), (256, 1, 1)])
-def test_packing_divides_the_groups(groups, inputs, outputs):
-    pack = packing(groups, inputs, outputs)
-    assert groups % pack == 0
+def test_packing_divides_the_groups(groups, inputs, outputs, runtime):
+    for positions in (None, 1, 64, 256, 1024):
+        assert groups % packing(groups, inputs, outputs, positions, runtime) == 0
+
+
+def test_packing_is_the_measured_one():
+    """The fastest of each column of the measurement that the rule is made from."""
+    found = {
+        (runtime, side): packing(256, 2, 4, side**2, runtime)
+        for runtime in ("tensorflow", "litert", "onnx")
+        for side in (32, 8, 4)
+    }
+    assert found == {
+        **dict.fromkeys([("tensorflow", 8), ("tensorflow", 4), ("litert", 32), ("litert", 8), ("litert", 4)], 4),
+        **{("tensorflow", 32): 2, ("onnx", 32): 1, ("onnx", 8): 8, ("onnx", 4): 8},
+    }
+    assert packing(32, 6, 2, 64) == packing(32, 2, 6, 64, "litert") == 2  # 24 channels are not a multiple of 16
+    assert packing(8, 16, 16) == packing(8, 64, 64, 4, "onnx") == 1  # wide enough
 
 
 def test_fit_and_config():
