@@ -127,7 +127,7 @@ class MultiPath(keras.layers.Layer):
 
     @staticmethod
     def _add_two_sparse(paths, inputs, is_open, output, training):
-        """Adds one or two paths with one gather and one scatter for both.
+        """Adds one or two paths with one gather for both.
 
         The rows of the batch are put in the order: those that only the first path needs,
         both, only the second, none. Each path then has a run of neighbours, a slice that copies nothing.
@@ -138,28 +138,27 @@ class MultiPath(keras.layers.Layer):
         rank = tf.where(first, tf.where(second, 1, 0), tf.where(second, 2, 3))
         count = lambda condition: tf.math.count_nonzero(condition, dtype="int32")  # noqa: E731
         a, b, c = count(rank < 1), count(rank < 2), count(rank < 3)
-        rows = tf.argsort(rank, stable=True)
         everything = tf.reduce_all(is_open)
-        in_order = lambda x: tf.cond(everything, lambda: x, lambda: tf.gather(x, rows))  # noqa: E731
-        x = in_order(inputs)
-        base = x if output is inputs else in_order(output)
+        rows = tf.argsort(rank, stable=True)[:c]
+        x = tf.cond(everything, lambda: inputs, lambda: tf.gather(inputs, rows))
         nothing = tf.zeros((0, *output.shape[1:]), output.dtype)
 
         def run(path, part):
             # A convolution over no rows fails in fused TensorFlow graphs: the guard is not only for speed.
             return tf.cond(tf.shape(part)[0] > 0, lambda: path(part, training=training), lambda: nothing)
 
-        if len(paths) == 1:
-            p = run(paths[0], x[:b])
-            complete = lambda: output + p  # noqa: E731
-            scattered = lambda: tf.dynamic_stitch([rows[:b], rows[b:]], [base[:b] + p, base[b:]])  # noqa: E731
-        else:
-            p, q = run(paths[0], x[:b]), run(paths[1], x[a:c])
-            complete = lambda: output + p + q  # noqa: E731
+        runs = [(rows[:b], run(paths[0], x[:b]))]
+        if len(paths) == 2:
+            runs.append((rows[a:], run(paths[1], x[a:])))
 
-            def scattered():
-                sums = [base[:a] + p[:a], base[a:b] + p[a:] + q[: b - a], base[b:c] + q[b - a :], base[c:]]
-                return tf.dynamic_stitch([rows[:a], rows[a:b], rows[b:c], rows[c:]], sums)
+        def complete():
+            return sum((result for _, result in runs), output)
+
+        def scattered():
+            total = output
+            for at, result in runs:
+                total = tf.tensor_scatter_nd_add(total, at[:, None], result)
+            return total
 
         summed = tf.cond(everything, complete, scattered)
         return tf.ensure_shape(summed, output.shape)

@@ -74,7 +74,7 @@ class PathController(keras.layers.Layer):
         self.gate.build((None, self.sub_blocks, 2))
 
     def call(self, inputs, state=None, forced=None, training=None):
-        new_state = self.embed_input(self.pool(inputs))
+        new_state = self.embed_input(self._pooled(inputs, training))
         if state is not None:
             new_state = new_state + self.embed_state(state)
         if training and forced is None:
@@ -86,6 +86,14 @@ class PathController(keras.layers.Layer):
         if forced is not None:
             advantage = advantage + forced
         return ops.cast(advantage > 0, self.compute_dtype), new_state
+
+    def _pooled(self, inputs, training):
+        one_pass = keras.backend.backend() == "tensorflow" and self.pool.data_format == "channels_last"
+        if training or not one_pass or inputs.shape[0] == 1 or None in inputs.shape[1:]:
+            return self.pool(inputs)
+        # TensorFlow's mean over two axes takes twice as long (2.4 for 5.5 ms at 16x56x56x256).
+        pooled = ops.average_pool(inputs, inputs.shape[1:3], data_format="channels_last")
+        return ops.reshape(pooled, (-1, inputs.shape[-1]))
 
     def compute_output_spec(self, inputs, state=None, forced=None, training=None):
         spec = lambda width: keras.KerasTensor((inputs.shape[0], width), dtype=self.compute_dtype)  # noqa: E731
