@@ -157,11 +157,8 @@ def _conv_bn(convolution):
     return [convolution, norm(f"{convolution.name}_bn")]
 
 
-NETWORKS = {
-    "mobilenetv2": MobileNetV2(1.0),
-    "mobilenetv2_140": MobileNetV2(1.4),
-    "mobilenetv2_cifar": MobileNetV2Cifar(),
-}
+NETWORKS = {"mobilenetv2": MobileNetV2(1.0), "mobilenetv2_140": MobileNetV2(1.4)}
+PLAIN = {**NETWORKS, "mobilenetv2_cifar": MobileNetV2Cifar()}  # this one does not split into sub-blocks
 
 
 def mobilenet_v2(network, num_classes, input_shape, name=None):
@@ -172,4 +169,4 @@ def mobilenet_v2(network, num_classes, input_shape, name=None):
         num_classes: size of the logits.
         input_shape: (height, width, 3); images in [0, 255].
     """
-    return plain(NETWORKS[network], num_classes, input_shape, name or network)
+    return plain(PLAIN[network], num_classes, input_shape, name or network)

@@ -506,7 +506,7 @@ def test_settings_act_on_the_next_fit(name, value):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"backbone": "resnet18"}, "'resnet18' is unknown; it is one of resnet20, resnet50_cifar"),
+        ({"backbone": "resnet18"}, "'resnet18' is unknown; it is one of resnet20, resnet18_cifar"),
         ({"sub_blocks": 1}, "2, 3 or 4, not 1"),
         ({"sub_blocks": 5}, "2, 3 or 4, not 5"),
         ({"sub_blocks": 3}, "width 16 does not split into 3"),

@@ -50,7 +50,7 @@ def test_validation_takes_at_most_a_tenth_of_the_digits():
 
 
 def test_unknown_name():
-    with pytest.raises(ValueError, match="data set 'cifar' is unknown; it is one of cifar10, digits"):
+    with pytest.raises(ValueError, match="data set 'cifar' is unknown; it is one of cifar10, mnist, digits"):
         load_data("cifar")
 
 
