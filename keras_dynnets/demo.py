@@ -14,10 +14,10 @@ from keras_dynnets.profile import macs_histogram, measure
 from keras_dynnets.profile.forced import without_gates
 from keras_dynnets.training import Batches, load_data
 
-FILES = {  # runtime: (format, module, file, batch size)
-    "LiteRT": ("litert", litert, "dmnn20.tflite", 1),
-    "ONNX Runtime": ("onnx", onnx, "dmnn20.onnx", 1),
-    "SavedModel": ("saved_model", saved_model, "dmnn20_saved_model", None),
+FILES = {  # runtime: (format, module, file, batch size, images a call)
+    "LiteRT": ("litert", litert, "dmnn20.tflite", 1, 1),
+    "ONNX Runtime": ("onnx", onnx, "dmnn20.onnx", 1, 1),
+    "SavedModel": ("saved_model", saved_model, "dmnn20_saved_model", None, 64),
 }
 
 
@@ -52,40 +52,41 @@ def run(folder, epochs, say):
     say(f"    plot: {macs_histogram(measured, folder / 'macs_histogram.png')}")
     rows = [_row("Keras", measured, measured.logits, data.test.labels)]
     plain = without_gates(model)
-    for runtime, (kind, module, file, batch_size) in FILES.items():
+    for runtime, (kind, module, file, batch_size, step) in FILES.items():
         say(f"3/4 export for {runtime}: {folder / file}")
         report = export_model(model, folder / file, kind, batch_size=batch_size, labels=data.classes, images=images)
         say(f"    checked on {report.images} images over {report.paths} paths, {report.bytes:,} bytes")
         reference = folder / f".{file}.reference"
         module.write(plain, reference, batch_size, False, ("logits",))
-        logits, seconds = _side_by_side(module.runner(folder / file, 1), module.runner(reference, 1), images)
+        logits, seconds = _side_by_side(module.runner(folder / file, 1), module.runner(reference, 1), images, step)
         _remove(reference)
-        rows.append(_row(runtime, measured, logits, data.test.labels, seconds))
+        rows.append(_row(runtime, measured, logits, data.test.labels, step, seconds))
     say("4/4 done")
     return rows
 
 
-def _side_by_side(run, reference, images):
-    """Logits of a file, and its and its reference's seconds for every image, called in turn."""
-    run(images=images[:1]), reference(images=images[:1])
+def _side_by_side(run, reference, images, step):
+    """Logits of a file, and its and its reference's seconds an image in every call, called in turn."""
+    run(images=images[:step]), reference(images=images[:step])
     logits, seconds = [], []
-    for i in range(len(images)):
-        image = images[i : i + 1]
+    for i in range(0, len(images), step):
+        batch = images[i : i + step]
         started = time.perf_counter()
-        logits.append(run(images=image)["logits"])
+        logits.append(run(images=batch)["logits"])
         half = time.perf_counter()
-        reference(images=image)
-        seconds.append((half - started, time.perf_counter() - half))
+        reference(images=batch)
+        seconds.append(((half - started) / len(batch), (time.perf_counter() - half) / len(batch)))
     return np.concatenate(logits), np.array(seconds)
 
 
-def _row(runtime, measured, logits, labels, seconds=None):
+def _row(runtime, measured, logits, labels, step="-", seconds=None):
     row = {
         "runtime": runtime,
         "accuracy": f"{(logits.argmax(-1) == labels).mean():.3f}",
         "MACs all on": f"{measured.worst_macs / 1e6:.1f} M",
         "MACs mean": f"{measured.mean_macs / 1e6:.1f} M",
         "sub-blocks run": f"{measured.mean_execution_rate:.0%}",
+        "images a call": str(step),
         "ms an image": "-",
         "ms without gates": "-",
         "realised / theoretical saving": "-",
