@@ -71,8 +71,8 @@ class GroupedConv2D(keras.layers.Conv2D):
 def packing(groups, in_channels, out_channels, positions=None, runtime="tensorflow"):
     """How many neighbouring groups to compute as one: a rule by measurement.
 
-    Pairs of 3x3 convolutions 2-4-2 and 2-6-2 at 32x32x64 to 2x2x512 on one core with AVX-512, packs of 1 to
-    32: LiteRT is fastest with the wider side at 16 channels; TensorFlow too on 8x8 and below, on more
+    Pairs of 3x3 convolutions 2-4-2 and 2-6-2 at 32x32x64 to 2x2x512 on one core with AVX-512 (the other one
+    was busy), packs of 1 to 32: LiteRT is fastest with the wider side at 16 channels; TensorFlow too on 8x8 and below, on more
     with the narrower at 4 (batch 32, forward and training); ONNX Runtime with the narrower at
     16, its block, and above 16x16 as it is.
 

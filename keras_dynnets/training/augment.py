@@ -14,8 +14,8 @@ class Batches(keras.utils.PyDataset):
         split: `data.Split` of uint8 images.
         batch_size: images a batch; the last, smaller one is left out.
         flip: whether to mirror half of the images.
-        translate: pixels by which images move at most. What comes in is the image mirrored at its border: with
-            black instead, a short training learns the black, and images without it score worse.
+        translate: pixels by which images move at most. What comes in is the image mirrored at its border,
+            so that a training sees no black edges that test images do not have.
         seed: of everything random.
         steps: batches an epoch at most; None for all.
     """
