@@ -167,17 +167,25 @@ def bench(
         json_file.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
 
 
+def _lines(layout, *columns):
+    """A function that prints the cells of a row; the heading comes before the first one, and not before a refusal."""
+    heading = iter([columns])
+
+    def show(*cells):
+        for row in (*heading, cells):
+            out.print(layout.format(*row), highlight=False, soft_wrap=True)
+
+    return show
+
+
 def _bench_against(name, against, runtimes, threads, repeats):
     from keras_dynnets.profile import compare
 
     layout = "{:19} {:>5} {:>10} {:>9} {:>11} {:>6}"
-    heading = iter([layout.format("runtime", "batch", "MACs share", "ms", "baseline ms", "ratio")])
+    line = _lines(layout, "runtime", "batch", "MACs share", "ms", "baseline ms", "ratio")
 
     def show(row):
-        for line in heading:  # before the first row, and not before a refusal
-            out.print(line, highlight=False, soft_wrap=True)
-        cells = (row.runtime, row.batch, f"{row.macs_share:.3f}", row.ms, row.baseline_ms, f"{row.ratio:.3f}")
-        out.print(layout.format(*cells), highlight=False, soft_wrap=True)
+        line(row.runtime, row.batch, f"{row.macs_share:.3f}", row.ms, row.baseline_ms, f"{row.ratio:.3f}")
 
     return compare(name, against, runtimes, threads, 4 * repeats, progress=show)
 
@@ -197,11 +205,9 @@ def _bench_rates(name, rates, runtimes, threads, repeats):
         "largest difference",
     )
     layout = "{:19} {:>5} {:>5} {:>10} {:>9} {:>12} {:>6} {:>10} {:>18}"
-    heading = iter([layout.format(*columns)])
+    line = _lines(layout, *columns)
 
     def show(row):
-        for line in heading:  # before the first row, and not before a refusal
-            out.print(line, highlight=False, soft_wrap=True)
         difference = "-" if row.max_abs_diff is None else f"{row.max_abs_diff:.1e}"
         cells = (
             row.runtime,
@@ -212,9 +218,7 @@ def _bench_rates(name, rates, runtimes, threads, repeats):
             row.reference_ms,
             f"{row.ratio:.3f}",
         )
-        out.print(
-            layout.format(*cells, f"{row.ratio - row.macs_share:+.3f}", difference), highlight=False, soft_wrap=True
-        )
+        line(*cells, f"{row.ratio - row.macs_share:+.3f}", difference)
 
     rows = run(name, rates, runtimes, threads, repeats, progress=show)
     applications = {(r.application, r.runtime, r.batch): r.application_ms for r in rows if r.application}
@@ -229,8 +233,8 @@ def bench_grouped():
     from keras_dynnets.profile import grouped_conv_factor
 
     theirs, ours, factor = grouped_conv_factor()
-    out.print(f"batch 32, 16x16x128, 16 groups: Conv2D {1e3 * theirs:.1f} ms, GroupedConv2D {1e3 * ours:.1f} ms a step: "
-              f"{factor:.0f} times", highlight=False)
+    figures = f"Conv2D {1e3 * theirs:.1f} ms, GroupedConv2D {1e3 * ours:.1f} ms a step: {factor:.0f} times"
+    out.print(f"batch 32, 16x16x128, 16 groups: {figures}", highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -41,7 +41,7 @@ class GroupedConv2D(keras.layers.Conv2D):
         if pack != "auto" and (not isinstance(pack, int) or pack < 1 or self.groups % pack):
             raise ValueError(f"pack is 'auto' or a divisor of the {self.groups} groups, not {pack!r}")
         self.pack = pack
-        if self.groups > 1 and keras.backend.backend() == "tensorflow" and not _has_gpu():
+        if self.groups > 1 and keras.backend.backend() == "tensorflow" and not has_gpu():
             self.supports_jit = False  # XLA is what this layer avoids; JAX has nothing else
 
     def convolution_op(self, inputs, kernel):
@@ -116,7 +116,7 @@ def packed_kernel(kernel, groups, pack):
 def grouped_conv(inputs, kernel, groups, strides, padding, data_format, dilations):
     """A grouped convolution in the fastest form of the backend that has a right gradient."""
     on_tensorflow = keras.backend.backend() == "tensorflow"
-    if on_tensorflow and data_format == "channels_first" and not _has_gpu():
+    if on_tensorflow and data_format == "channels_first" and not has_gpu():
         # TensorFlow's kernels for CPUs know channels last only.
         inputs = ops.transpose(inputs, (0, 2, 3, 1))
         outputs = grouped_conv(inputs, kernel, groups, strides, padding, "channels_last", dilations)
@@ -138,7 +138,7 @@ def grouped_conv(inputs, kernel, groups, strides, padding, data_format, dilation
 
 def _slow_gradient():
     """Whether Keras's own grouped convolution trains hundreds of times too slowly: XLA on a CPU."""
-    return keras.backend.backend() in ("tensorflow", "jax") and not _has_gpu()
+    return keras.backend.backend() in ("tensorflow", "jax") and not has_gpu()
 
 
 @functools.cache
@@ -169,7 +169,8 @@ def _native_gradient_is_right(dtype):
 
 
 @functools.cache
-def _has_gpu():
+def has_gpu():
+    """Whether the backend computes on something else than a CPU."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -246,11 +246,6 @@ class StackedUnits1D(StackedUnits):
 
     axis = -1
 
-    def build(self, input_shape):
-        if len(input_shape) != 2:
-            raise ValueError(f"{self.name}: dense units take inputs (batch, features), not {tuple(input_shape)}")
-        super().build(input_shape)
-
     def make_chain(self, unit, count):
         """Layers of `count` equal units."""
         widths = list(pairwise(unit))

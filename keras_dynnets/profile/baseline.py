@@ -2,7 +2,6 @@
 
 import dataclasses
 import tempfile
-import time
 from pathlib import Path
 
 import keras
@@ -12,7 +11,7 @@ from keras_dynnets import zoo
 from keras_dynnets.export import litert, onnx
 from keras_dynnets.layers import GroupedConv2D
 from keras_dynnets.profile.count import count
-from keras_dynnets.profile.latency import set_tensorflow_threads
+from keras_dynnets.profile.latency import seconds_of, set_tensorflow_threads
 
 AGAINST = {"tensorflow": 32, "tensorflow_training": 32, "litert": 1, "onnx": 1}  # runtime: batch size
 
@@ -108,9 +107,8 @@ def grouped_conv_factor(shape=(32, 16, 16, 128), groups=16, steps=5):
         )
         model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         model.fit(images[: shape[0]], labels[: shape[0]], batch_size=shape[0], verbose=0)  # compiles
-        started = time.perf_counter()
-        model.fit(images, labels, batch_size=shape[0], verbose=0)
-        seconds.append((time.perf_counter() - started) / steps)
+        timed = seconds_of(lambda model=model: model.fit(images, labels, batch_size=shape[0], verbose=0))
+        seconds.append(timed / steps)
     return *seconds, seconds[0] / seconds[1]
 
 
@@ -132,10 +130,4 @@ def _call(runtime, model, batch, threads, folder):
 def _in_turn(calls, images, repeats):
     for call in calls:
         call(images), call(images)  # the first are slower: not timed
-    times = np.empty((repeats, len(calls)))
-    for i in range(repeats):
-        for j, call in enumerate(calls):
-            started = time.perf_counter()
-            call(images)
-            times[i, j] = time.perf_counter() - started
-    return times
+    return np.array([[seconds_of(call, images) for call in calls] for _ in range(repeats)])

@@ -209,11 +209,11 @@ def _measure(runtime, model, batch, threads, rate, calls, rng, repeats):
         if found is not None:
             differences.append(float(np.abs(found - _masked(model, images, gates)).max()))
         for _ in range(repeats):
-            times.append([_seconds(call, images, gates) for call in (contender, reference)])
+            times.append([seconds_of(call, images, gates) for call in (contender, reference)])
     application_ms = None
     if application:
         application(images, None)
-        application_ms = 1e3 * np.median([_seconds(application, images, None) for _ in range(repeats)])
+        application_ms = 1e3 * np.median([seconds_of(application, images, None) for _ in range(repeats)])
     times = np.array(times)
     shares = np.mean([model.macs_of(p).mean() for p in patterns]) / model.macs_of(np.ones_like(patterns[0][:1]))[0]
     return Row(
@@ -240,7 +240,8 @@ def _masked(model, images, gates):
         model.execution = before
 
 
-def _seconds(call, images, gates):
+def seconds_of(call, *inputs):
+    """Wall-clock seconds of one call."""
     started = time.perf_counter()
-    call(images, gates)
+    call(*inputs)
     return time.perf_counter() - started

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_dynnets import zoo
 from keras_dynnets.layers import PathController
+from keras_dynnets.layers.grouped_conv import has_gpu
 from keras_dynnets.models import DMNN
 from keras_dynnets.profile import measure
 from keras_dynnets.training.augment import Batches
@@ -107,7 +108,7 @@ def compile_for(model, recipe, steps):
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
     else:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    on_cpu = keras.backend.backend() == "tensorflow" and not _has_gpu()
+    on_cpu = keras.backend.backend() == "tensorflow" and not has_gpu()
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False if on_cpu else "auto")
 
 
@@ -144,12 +145,6 @@ def _hardware():
 
 def _targets(labels, recipe, data):
     return np.eye(len(data.classes), dtype="float32")[labels] if recipe.label_smoothing else labels
-
-
-def _has_gpu():
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def _claim(folder, recipe):
