@@ -55,7 +55,7 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's")] = None,
     seed: Annotated[int | None, typer.Option(help="instead of the recipe's")] = None,
-    folder: Annotated[Path | None, typer.Option("--out", help="run folder; default: runs/NAME-DATA")] = None,
+    folder: Annotated[Path | None, typer.Option("--out", help="run folder; default: runs/NAME-TAG")] = None,
     data_dir: DataDir = None,
 ):
     """Trains by a recipe; the same command goes on after a stop."""
@@ -70,7 +70,7 @@ def train(
         )
     instead = {key: value for key, value in (("epochs", epochs), ("seed", seed)) if value is not None}
     chosen = Recipe.model_validate({**chosen.model_dump(), **instead})
-    folder = folder or Path("runs") / f"{name}-{data}"
+    folder = folder or Path("runs") / f"{name}-{chosen.tag}"
     results = run(chosen, folder, data_dir)
     out.print(json.dumps(results, indent=1))
     out.print(f"run folder: {folder}")
@@ -82,7 +82,7 @@ def evaluate(
     data: Annotated[str, typer.Option(help="data set: cifar10, mnist or digits")] = "cifar10",
     weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file")] = "default",
     plots: Annotated[
-        Path | None, typer.Option(help="also draw what the test images cost, in this folder (DMNN)")
+        Path | None, typer.Option(help="also draw, in this folder: what the test images cost (DMNN), accuracy against MACs (CNSN)")
     ] = None,
     data_dir: DataDir = None,
 ):
@@ -98,7 +98,14 @@ def evaluate(
             f"{name}'s weights {weights!r} tell other classes apart than {data} has; give weights trained on {data}"
         )
     model = zoo.load(name, weights, num_classes=len(loaded.classes), input_shape=test.images.shape[1:])
-    out.print(json.dumps(run(model, test), indent=1))
+    results = run(model, test)
+    out.print(json.dumps(results, indent=1))
+    if plots and "sub_models" in results:
+        macs = {part: profile.count(model.part(part)).macs for part in model.names}
+        models = {part: (value, macs[part], model.place(part)[1]) for part, value in results["sub_models"].items()}
+        title = f"{name} on the {results['images']:,} test images of {data}"
+        path = profile.accuracy_against_macs(models, plots / "accuracy_against_macs.png", title)
+        out.print(f"plot: {path}")
     if plots and zoo.info(name).family == "dmnn":
         measured = profile.measure(model, test.images, batch_size=500)
         profile.macs_histogram(measured, plots / "macs_histogram.png")
@@ -238,13 +245,33 @@ def bench_grouped():
 
 
 @app.command()
-def table(family: Annotated[str, typer.Argument(help="tissue")]):
-    """A paper's table of parameters and FLOPs, ours beside theirs."""
+def table(family: Annotated[str, typer.Argument(help="tissue or cnsn")]):
+    """A paper's table of parameters and operations, ours beside theirs."""
+    tables = {"tissue": _tissue_table, "cnsn": _cnsn_table}
+    if family not in tables:
+        raise ValueError(f"there is no table {family!r}; there are {', '.join(tables)}")
+    tables[family]()
+
+
+def _cnsn_table():
+    from keras_dynnets.profile import cnsn_table
+
+    line = _lines("{:5} {:22} {:>12} {:>12} {:>26}", "model", "in the paper's table", "parameters", "MACs", "with all operations, 1e9")
+    out.print("CNSN (doi 10.2991/jrnal.k.210521.012), ours / the paper's", soft_wrap=True)
+    for row in cnsn_table():
+        operations = f"{row.operations / 1e9:.6f} / {row.printed:.3f}"
+        line(row.name, row.theirs, f"{row.params:,}", f"{row.macs:,}", operations)
+    out.print(
+        "All operations: additions of biases, batch norm, ReLU and pooling count too. The paper's text calls the model "
+        "without the first two convolutions sub-model0; its table calls it sub-model1.",
+        soft_wrap=True,
+    )
+
+
+def _tissue_table():
     from keras_dynnets.profile import tissue_table
     from keras_dynnets.profile.tables import UNITS
 
-    if family != "tissue":
-        raise ValueError(f"there is no table {family!r}; there is tissue")
     layout = "{:14} {:23} {:>17} {:>17} {:4} {:>13} {:>13}"
     show = lambda *cells: out.print(layout.format(*cells), highlight=False, soft_wrap=True)  # noqa: E731
     theirs = lambda value: "-" if value is None else f"{value:.2f}"  # noqa: E731

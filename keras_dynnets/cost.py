@@ -10,6 +10,8 @@ import math
 
 import keras
 
+from keras_dynnets import graph
+
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 
 
@@ -43,6 +45,7 @@ def layer_macs(layer, input_shape):
     Raises:
         ValueError: a size that the cost depends on is unknown (`None`), or a layer with kernels of another kind.
     """
+    layer = _plain(layer)
     if hasattr(layer, "macs"):
         return layer.macs(input_shape)
     if isinstance(layer, keras.Sequential):
@@ -75,12 +78,29 @@ def layer_flops(layer, input_shape):
     """
     if calls := inner_calls(layer, input_shape):
         return sum(layer_flops(*call) for call in calls)
+    layer = _plain(layer)
     more = 0
     if isinstance(layer, CONVOLUTIONS) and layer.use_bias:
         more = math.prod(layer.compute_output_shape(input_shape)[1:])
     elif isinstance(layer, keras.layers.BatchNormalization):
         more = 2 * math.prod(input_shape[1:])
     return 2 * (layer_macs(layer, input_shape) + more)
+
+
+def layer_operations(layer, input_shape):
+    """Operations of one Keras layer for one image, in the convention of CNSN's tables, which they call MACs.
+
+    One for a MAC, for a bias added to the output of a convolution, for a ReLU and for a value that
+    max-pooling reads; two for batch norm on a value (derived from the paper's three figures, doi 10.2991/jrnal.k.210521.012).
+    """
+    more = 0
+    if isinstance(layer, CONVOLUTIONS) and layer.use_bias:
+        more = math.prod(layer.compute_output_shape(input_shape)[1:])
+    elif isinstance(layer, keras.layers.BatchNormalization):
+        more = 2 * math.prod(input_shape[1:])
+    elif isinstance(layer, (keras.layers.ReLU, keras.layers.MaxPooling2D)):
+        more = math.prod(input_shape[1:])
+    return layer_macs(layer, input_shape) + more
 
 
 def inner_calls(layer, input_shape):
@@ -98,15 +118,11 @@ def inner_calls(layer, input_shape):
     return calls
 
 
+def _plain(layer):
+    """What a layer of ours that uses a part of another's weights amounts to; any other, itself."""
+    return layer.plain() if hasattr(layer, "plain") else layer
+
+
 def model_macs(model):
     """MACs of a functional Keras model for one image, every conditional part running."""
-    return sum(
-        layer_macs(layer, first_input(layer).shape)
-        for layer in model.layers
-        if layer._inbound_nodes[0].arguments.keras_tensors
-    )
-
-
-def first_input(layer):
-    """The first tensor that a layer of a functional model is called with."""
-    return layer._inbound_nodes[0].arguments.keras_tensors[0]
+    return sum(layer_macs(*call) for call in graph.calls(model))

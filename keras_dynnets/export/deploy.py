@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from keras_dynnets import graph
 from keras_dynnets.layers import GroupedConv2D, MultiPath, StackedUnits2D
 from keras_dynnets.layers.stacked_units import SideBySide
 from keras_dynnets.models import DMNN
@@ -26,6 +27,7 @@ def deploy(model, execution="auto", half=False, runtime="tensorflow"):
     Returns:
         A `keras.Model` with the same inputs and outputs.
     """
+    model = _without_slices(model)
     norms = _foldable(model)
     values = {}
 
@@ -38,7 +40,7 @@ def deploy(model, execution="auto", half=False, runtime="tensorflow"):
             chains = [_fold_sequence(chain, values, runtime) for chain in units.chains]
             return SideBySide(chains, units.reads, units.order, units.axis, name=layer.name, dtype="float32")
         inner = getattr(layer, "_functional", layer)
-        if isinstance(inner, keras.Model) and not isinstance(inner, DMNN) and hasattr(inner, "_nodes_by_depth"):
+        if isinstance(inner, keras.Function) and not isinstance(inner, DMNN):
             return deploy(inner, execution, half, runtime)
         return _clone_layer(layer, norms, values, runtime)
 
@@ -50,6 +52,39 @@ def deploy(model, execution="auto", half=False, runtime="tensorflow"):
         if half and isinstance(layer, keras.layers.Rescaling):
             layer.scale, layer.offset = _rounded(layer.scale).tolist(), _rounded(layer.offset).tolist()
     return deployed
+
+
+def deploy_parts(parts, execution="auto", half=False, runtime="tensorflow"):
+    """Deploys functional models that share layers, so that what they share stays shared.
+
+    Args:
+        parts: models on one and the same input, by name; the first by the alphabet has its batch norms folded, the
+            others what theirs do beyond it.
+        execution, half, runtime: as for `deploy`.
+
+    Returns:
+        The deployed models by name.
+    """
+    images = next(iter(parts.values())).input
+    together = deploy(
+        keras.Model(images, {name: part.output for name, part in parts.items()}), execution, half, runtime
+    )
+    outputs = together._outputs_struct
+    return {name: keras.Model(together.input, outputs[name], name=part.name) for name, part in parts.items()}
+
+
+def _without_slices(model):
+    """The model with plain layers where some use a part of another's weights."""
+    sliced = {layer: layer.plain() for layer in model.layers if hasattr(layer, "plain")}
+    if not sliced:
+        return model
+    names = {layer: layer.name for layer in sliced}
+    for layer, copy in sliced.items():
+        copy.name = names[layer]
+    model = keras.models.clone_model(model, clone_function=lambda layer: sliced.get(layer, layer))
+    for layer, copy in sliced.items():
+        copy.set_weights([keras.ops.convert_to_numpy(v) for v in layer.values()])
+    return model
 
 
 def _rounded(values):
@@ -66,26 +101,40 @@ def _call(layer, *args, mask=None, training=None, **kwargs):
 
 
 def _foldable(model):
-    """Convolutions that only one batch norm reads, and these norms: {conv: norm, norm: None}.
+    """Convolutions that a batch norm folds into, and these norms: {conv: norm, norm: None}.
 
-    A layer that is called twice, or whose result the model gives, folds into nothing.
+    Nothing but batch norms reads such a convolution, and they read nothing else. Where networks that
+    share it have norms of their own, that of the first output folds; each other is {norm: conv}, for what it
+    does beyond that.
     """
-    nodes = [node for depth in model._nodes_by_depth.values() for node in depth]
-    calls, readers = {}, {}
-    for node in nodes:
-        calls[node.operation] = calls.get(node.operation, 0) + 1
+    calls, producers, readers = {}, {}, {}
+    for node in graph.nodes(model):
+        calls.setdefault(node.operation, []).append(node)
+        for tensor in node.outputs:
+            producers[id(tensor)] = node.operation
         for tensor in node.arguments.keras_tensors:
             readers.setdefault(id(tensor), []).append(node.operation)
     for tensor in model.outputs:
         readers.setdefault(id(tensor), []).append(None)
-    pairs = {}
-    for node in nodes:
-        conv = node.operation
-        if isinstance(conv, CONVOLUTIONS) and calls[conv] == 1:
-            following = readers.get(id(node.outputs[0]), [])
-            if len(following) == 1 and _folds(conv, following[0]) and calls[following[0]] == 1:
-                pairs[conv], pairs[following[0]] = following[0], None
-    return pairs
+    first = _needed(model.outputs[0], model)
+    roles = {}
+    for conv in [operation for operation in calls if isinstance(operation, CONVOLUTIONS)]:
+        following = [reader for node in calls[conv] for reader in readers.get(id(node.outputs[0]), [])]
+        norms = sorted(dict.fromkeys(following), key=lambda norm: norm not in first)
+        if not norms or not all(_folds(conv, norm) for norm in norms):
+            continue
+        read = [tensor for norm in norms for node in calls[norm] for tensor in node.arguments.keras_tensors]
+        if any(producers[id(tensor)] is not conv for tensor in read):
+            continue
+        if len(norms) > 1 and np.abs(_scale(norms[0])).min() < 1e-3 * np.abs(_scale(norms[0])).max():
+            continue  # the others could not be told from what is left of it
+        roles |= {conv: norms[0], norms[0]: None, **dict.fromkeys(norms[1:], conv)}
+    return roles
+
+
+def _needed(tensor, model):
+    """The operations that an output comes from."""
+    return {node.operation for node in graph.nodes(keras.Model(model.inputs, tensor))}
 
 
 def _fold_sequence(path, values, runtime):
@@ -115,6 +164,11 @@ def _clone_layer(layer, norms, values, runtime):
     if isinstance(layer, keras.layers.Dropout) or (layer in norms and norms[layer] is None):
         return keras.layers.Identity(name=layer.name, dtype="float32")
     weights = layer.get_weights()
+    if isinstance(norms.get(layer), CONVOLUTIONS):
+        # Depthwise, since a converter would fold a product into the kernel, which then were no longer shared.
+        copy = keras.layers.DepthwiseConv2D(1, name=layer.name, dtype="float32")
+        values[copy] = _beyond(layer, norms[norms[layer]])
+        return copy
     if layer in norms:
         config["use_bias"] = True
         weights = _folded(layer, norms[layer])
@@ -127,12 +181,27 @@ def _clone_layer(layer, norms, values, runtime):
     return copy
 
 
+def _scale(norm):
+    """What a batch norm multiplies by."""
+    return (np.asarray(norm.gamma) if norm.scale else 1) / np.sqrt(np.asarray(norm.moving_variance) + norm.epsilon)
+
+
+def _offset(norm):
+    return np.asarray(norm.beta) if norm.center else 0
+
+
+def _beyond(norm, folded):
+    """Kernel and bias that make the result of `norm` from that of another norm of the same values."""
+    more = _scale(norm) / _scale(folded)
+    shift = _scale(norm) * (np.asarray(folded.moving_mean) - np.asarray(norm.moving_mean))
+    return [more.reshape(1, 1, -1, 1), shift - more * _offset(folded) + _offset(norm)]
+
+
 def _folded(conv, norm):
     """Kernel and bias of a convolution with the batch norm after it folded in."""
-    mean, variance = (np.asarray(v) for v in (norm.moving_mean, norm.moving_variance))
-    scale = 1 / np.sqrt(variance + norm.epsilon) * (np.asarray(norm.gamma) if norm.scale else 1)
+    mean, scale = np.asarray(norm.moving_mean), _scale(norm)
     kernel, *bias = conv.get_weights()
-    shift = ((bias[0] if bias else 0) - mean) * scale + (np.asarray(norm.beta) if norm.center else 0)
+    shift = ((bias[0] if bias else 0) - mean) * scale + _offset(norm)
     # a depthwise kernel is (height, width, channels, multiplier): its outputs are the last two axes
     per_output = scale.reshape(kernel.shape[-2:]) if isinstance(conv, keras.layers.DepthwiseConv2D) else scale
     return [kernel * per_output, shift]

@@ -14,10 +14,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_dynnets import graph
 from keras_dynnets.export import litert, onnx, saved_model
+from keras_dynnets.export.deploy import deploy_parts
 from keras_dynnets.export.verify import ExportError, check, verification_images
 from keras_dynnets.layers import MultiPath
-from keras_dynnets.models import DMNN
+from keras_dynnets.models import CNSN, DMNN
 
 FORMATS = {"litert": litert, "onnx": onnx, "saved_model": saved_model}
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -76,8 +78,13 @@ def export_model(
       that for every image of a batch.
     - "saved_model": the sparse form for any batch, the conditional one for batch_size 1.
 
+    A `CNSN` becomes one file with all its models and every weight once: a signature for each, by its name
+    ("base", "sub1", ...); in ONNX a folder with a file for each over one file of weights. What a
+    model's own batch norm does beyond the base's then costs it a multiplication and an addition a value, which
+    `model.detach(i)` alone has folded. Widths below 1 bring their own weights.
+
     Args:
-        model: a `DMNN`, or any functional Keras model with one image input.
+        model: a `DMNN`, a `CNSN`, or any functional Keras model with one image input.
         path: the file, or for a SavedModel the folder.
         format: "litert", "onnx" or "saved_model".
         precision: "fp32"; "fp16" for weights stored in half the bytes, computing in float32; or
@@ -106,16 +113,20 @@ def export_model(
     path = Path(path)
     model = getattr(model, "_functional", None) or model  # what a built Sequential runs
     batch_size = _check(model, path, format, precision, batch_size, gates, labels, images, calibration)
-    network = model.with_gates() if isinstance(model, DMNN) else model
+    parts = {name: model.part(name) for name in model.names} if isinstance(model, CNSN) else {}
+    network = graph.inference(model)
     writer, half = FORMATS[format], precision == "fp16"
     outputs = ("logits", "gates") if gates else ("logits",)
     more = {} if precision != "int8" else {"calibration": np.asarray(calibration, "float32")}
     images = calibration if images is None else images
     with _beside(path) as folder:
-        _check_replaceable(path, format)
+        _check_replaceable(path, format, format == "saved_model" or (format == "onnx" and bool(parts)))
         draft = folder / path.name
         try:
-            writer.write(network, draft, batch_size, half, outputs, **more)
+            if parts:
+                writer.write_parts(parts, draft, batch_size, half)
+            else:
+                writer.write(network, draft, batch_size, half, outputs, **more)
         except (ImportError, OSError):
             raise
         except Exception as error:
@@ -123,7 +134,7 @@ def export_model(
         report = Report(str(path), format, precision, batch_size, *_fingerprint(draft), writer.operations(draft))
         if verify:
             with _choosing_by_themselves(network):
-                report = _verified(report, writer, draft, network, images)
+                report = _verified(report, writer, draft, parts or {None: network}, images)
         sidecar = folder / "report.json"
         sidecar.write_text(json.dumps(_description(model, report, labels), indent=1) + "\n")
         _move(draft, path)
@@ -167,6 +178,8 @@ def _check(model, path, format, precision, batch_size, gates, labels, images, ca
         )
     if format not in FORMATS:
         raise ValueError(f"format {format!r} is unknown; it is one of {', '.join(FORMATS)}")
+    if isinstance(model, CNSN) and format == "onnx" and path.suffix:
+        raise ValueError(f"in ONNX all parts of {model.name} make a folder; give its name, without {path.suffix!r}")
     owner = SUFFIXES.get(path.suffix, format)
     if owner != format:
         raise ValueError(
@@ -179,6 +192,8 @@ def _check(model, path, format, precision, batch_size, gates, labels, images, ca
     if precision == "int8":
         if format != "litert":
             raise ValueError(f"int8 is for LiteRT files, not {format}; give precision='fp16' for a smaller one")
+        if isinstance(model, CNSN):
+            raise ValueError(f"int8 is for one network a file; export a part of {model.name}: model.detach(i)")
         if any(isinstance(layer, MultiPath) for layer in model._flatten_layers()):
             raise ValueError(f"{model.name} has gates, and int8 takes networks without; give precision='fp16'")
         if calibration is None or len(calibration) == 0:
@@ -205,7 +220,8 @@ def _check(model, path, format, precision, batch_size, gates, labels, images, ca
             f"{model.name} holds a DMNN as a layer, whose gates ONNX cannot reach; build on its own graph instead: "
             "keras.Model(dmnn.input, new_head(dmnn.get_layer('pool').output))"
         )
-    logits = model.output["logits"] if isinstance(model, DMNN) else model.output
+    logits = {DMNN: "logits", CNSN: "base"}.get(type(model))
+    logits = model.output[logits] if logits else model.output
     if not hasattr(logits, "shape"):
         raise ValueError(f"{model.name} has several outputs; an export takes a model whose one output is the logits")
     classes = logits.shape[-1]
@@ -214,25 +230,30 @@ def _check(model, path, format, precision, batch_size, gates, labels, images, ca
     return 1 if format == "litert" else batch_size
 
 
-def _verified(report, writer, draft, network, images):
-    chosen, paths = verification_images(network, images)
-    try:
-        run = writer.runner(draft)
-    except ImportError:
-        raise
-    except Exception as error:
-        raise ExportError(f"{report.path}: its runtime does not load the file: {error}") from error
-    try:
-        largest, mean, agreement = check(run, network, chosen, report.batch_size, report.precision)
-    except ExportError as error:
-        raise ExportError(f"{report.path} was removed: {error}") from error
+def _verified(report, writer, draft, networks, images):
+    """The report with what the file gives in its runtime, of all its parts the worst."""
+    found = []
+    together = deploy_parts(networks, half=True) if report.precision == "fp16" and len(networks) > 1 else {}
+    for name, network in networks.items():
+        chosen, paths = verification_images(network, images)
+        try:
+            run = writer.runner(draft, **({"part": name} if name else {}))
+        except ImportError:
+            raise
+        except Exception as error:
+            raise ExportError(f"{report.path}: its runtime does not load the file: {error}") from error
+        try:
+            found.append(check(run, network, chosen, report.batch_size, report.precision, together.get(name)))
+        except ExportError as error:
+            raise ExportError(f"{report.path} was removed: {f'{name}: ' if name else ''}{error}") from error
+    largest, mean, agreement = zip(*found, strict=True)
     return dataclasses.replace(
         report,
         images=len(chosen),
         paths=paths,
-        max_abs_diff=largest,
-        mean_abs_diff=mean,
-        top1_agreement=agreement,
+        max_abs_diff=max(largest),
+        mean_abs_diff=max(mean),
+        top1_agreement=min(agreement),
     )
 
 
@@ -270,12 +291,13 @@ def _version(package):
         return None
 
 
-def _check_replaceable(path, format):
+def _check_replaceable(path, format, folder):
     """An export replaces only what is of its own kind."""
-    if path.is_dir() and (format != "saved_model" or not (path / "saved_model.pb").is_file()):
-        raise FileExistsError(errno.EEXIST, "a folder that is not a SavedModel is there")
-    if path.is_file() and format == "saved_model":
-        raise FileExistsError(errno.EEXIST, "a file is there and a SavedModel is a folder")
+    mark = {"saved_model": "saved_model.pb", "onnx": "base.onnx"}.get(format)
+    if path.is_dir() and not (mark and folder and (path / mark).is_file()):
+        raise FileExistsError(errno.EEXIST, f"a folder that is no {format} export is there")
+    if path.is_file() and folder:
+        raise FileExistsError(errno.EEXIST, "a file is there, and this export is a folder")
 
 
 def _move(draft, path):

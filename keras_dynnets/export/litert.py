@@ -1,11 +1,12 @@
 """LiteRT (TFLite): conditional execution, builtin operations only."""
 
+import tempfile
 from collections import Counter
 
 import numpy as np
 
-from keras_dynnets.export.deploy import deploy
-from keras_dynnets.export.inference import inference_function
+from keras_dynnets.export.deploy import deploy, deploy_parts
+from keras_dynnets.export.inference import inference_function, inference_functions
 from keras_dynnets.export.requirements import require
 
 
@@ -31,10 +32,28 @@ def write(network, path, batch_size, half, outputs, calibration=None):
     path.write_bytes(converter.convert())
 
 
-def runner(path, threads=None):
-    """One interpreter of the file, as a function from arrays by input name to arrays by output name."""
+def write_parts(parts, path, batch_size, half):
+    """Converts models that share layers to one file with a signature for each and every weight once."""
+    import tensorflow as tf
+
+    module = inference_functions(deploy_parts(parts, "conditional", half, "litert"), batch_size)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        tf.saved_model.save(module, folder, signatures=module.calls)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(parts))
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        if half:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
+        path.write_bytes(converter.convert())
+
+
+def runner(path, threads=None, part=None):
+    """One interpreter of the file, as a function from arrays by input name to arrays by output name.
+
+    `part` is the signature to run of a file with several.
+    """
     interpreter = require("ai_edge_litert.interpreter").Interpreter(str(path), num_threads=threads)
-    run = interpreter.get_signature_runner()
+    run = interpreter.get_signature_runner(part)
     return lambda **inputs: {k: np.array(v) for k, v in run(**inputs).items()}
 
 

@@ -10,11 +10,14 @@ from collections import Counter
 import keras
 import numpy as np
 
-from keras_dynnets.export.deploy import deploy
+from keras_dynnets.export.deploy import deploy, deploy_parts
 from keras_dynnets.export.inference import inference_function
 from keras_dynnets.export.requirements import require
+from keras_dynnets.graph import nodes
 from keras_dynnets.layers import MultiPath
 
+WEIGHTS = "weights.data"  # of several files in a folder
+ALIGNMENT = 64  # bytes, of the values there; smaller ones stay in the files
 OPSET = 17  # the newest in which tf2onnx takes changes of layout through the pooling of the controllers
 
 
@@ -42,12 +45,48 @@ def write(network, path, batch_size, half, outputs):
     path.write_bytes(proto.SerializeToString())
 
 
+def write_parts(parts, path, batch_size, half):
+    """Converts models that share layers to a folder: a file for each, `NAME.onnx`, over one with all weights.
+
+    ONNX Runtime finds the weights, `weights.data`, beside the file that it loads.
+    """
+    onnx = require("onnx")
+    path.mkdir()
+    places, size = {}, 0
+    with open(path / WEIGHTS, "wb") as weights:
+        for name, part in deploy_parts(parts, half=half, runtime="onnx").items():
+            proto = _convert(part, batch_size, ("logits",))
+            if half:
+                _store_half(proto.graph)
+            onnx.checker.check_model(proto)
+            for tensor in proto.graph.initializer:
+                content = onnx.numpy_helper.to_array(tensor).tobytes()
+                if len(content) < ALIGNMENT:
+                    continue
+                if content not in places:
+                    weights.write(b"\0" * (-size % ALIGNMENT) + content)
+                    places[content] = size + -size % ALIGNMENT
+                    size = places[content] + len(content)
+                _refer(tensor, places[content], len(content))
+            (path / f"{name}.onnx").write_bytes(proto.SerializeToString())
+
+
+def _refer(tensor, offset, length):
+    """An initializer whose values are in the file of weights."""
+    import onnx
+
+    tensor.ClearField("raw_data")
+    tensor.ClearField("float_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", WEIGHTS), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
 def _with_gates(network):
     """The network with its gates as an output; one with a head of the user's own has only logits."""
     if isinstance(network.output, dict):
         return network
-    nodes = [node for _, nodes in sorted(network._nodes_by_depth.items(), reverse=True) for node in nodes]
-    gates = [node.arguments.args[1] for node in nodes if isinstance(node.operation, MultiPath)]
+    gates = [node.arguments.args[1] for node in nodes(network) if isinstance(node.operation, MultiPath)]
     return keras.Model(network.input, {"logits": network.output, "gates": keras.ops.stack(gates, axis=1)})
 
 
@@ -102,8 +141,12 @@ def _store_half(graph):
     graph.node.extend(nodes)
 
 
-def runner(path, threads=None):
-    """One session of the file, as a function from arrays by input name to arrays by output name."""
+def runner(path, threads=None, part=None):
+    """One session of the file, as a function from arrays by input name to arrays by output name.
+
+    `part` is the file to run of a folder with several.
+    """
+    path = path / f"{part}.onnx" if part else path
     ort = require("onnxruntime")
     options = ort.SessionOptions()
     if threads:
@@ -114,8 +157,9 @@ def runner(path, threads=None):
 
 
 def operations(path):
-    """How often each operation stands in the file, branches included."""
+    """How often each operation stands in the file, or in all files of a folder, branches included."""
     onnx = require("onnx")
+    files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
 
     def count(graph):
         total = Counter(node.op_type for node in graph.node)
@@ -125,4 +169,4 @@ def operations(path):
                     total += count(attribute.g)
         return total
 
-    return dict(count(onnx.load(str(path)).graph))
+    return dict(sum((count(onnx.load(str(file), load_external_data=False).graph) for file in files), Counter()))

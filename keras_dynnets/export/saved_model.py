@@ -2,8 +2,8 @@
 
 from collections import Counter
 
-from keras_dynnets.export.deploy import deploy
-from keras_dynnets.export.inference import inference_function
+from keras_dynnets.export.deploy import deploy, deploy_parts
+from keras_dynnets.export.inference import inference_function, inference_functions
 
 
 def write(network, path, batch_size, half, outputs):
@@ -14,15 +14,24 @@ def write(network, path, batch_size, half, outputs):
     tf.saved_model.save(module, str(path), signatures={"serving_default": module.call})
 
 
-def runner(path, threads=None):
-    """The file's signature as a function from arrays by input name to arrays by output name.
+def write_parts(parts, path, batch_size, half):
+    """Saves models that share layers with a signature for each; the first is `serving_default` too."""
+    import tensorflow as tf
+
+    module = inference_functions(deploy_parts(parts, half=half), batch_size, half)
+    default = next(iter(module.calls.values()))
+    tf.saved_model.save(module, str(path), signatures={"serving_default": default, **module.calls})
+
+
+def runner(path, threads=None, part="serving_default"):
+    """The file's signature, or the one called `part`, as a function from arrays by input name to arrays by output name.
 
     TensorFlow's threads are a setting of the process; `threads` is there for the other runtimes.
     """
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
-    call = loaded.signatures["serving_default"]
+    call = loaded.signatures[part]
 
     def run(**inputs):
         outputs = call(**{name: tf.constant(value) for name, value in inputs.items()})

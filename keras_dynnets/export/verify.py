@@ -81,8 +81,13 @@ def compare(found, wanted):
     return largest, float(difference.mean()), agreement, largest / scale
 
 
-def check(run, network, images, batch_size, precision):
+def check(run, network, images, batch_size, precision, rounded=None):
     """Runs a file on images and holds it against Keras.
+
+    Args:
+        run: the file as a function. network: what it was made from. images, batch_size: what it is run on.
+        precision: of the file, one of `TOLERANCE`.
+        rounded: for half precision, the network with the values that the file has; default: deployed alone.
 
     Returns:
         Largest and mean difference of the file's logits from those of `network` as it is, and
@@ -98,7 +103,8 @@ def check(run, network, images, batch_size, precision):
         raise ExportError(f"the runtime loads the file but does not run it: {error}") from error
     computes = {getattr(layer, "compute_dtype", "float32") for layer in network._flatten_layers(include_self=False)}
     half = precision == "fp16"
-    wanted = keras_outputs(network if computes == {"float32"} and not half else deploy(network, "masked", half), images)
+    plain = computes == {"float32"} and not half
+    wanted = keras_outputs(network if plain else rounded or deploy(network, "masked", half), images)
     for name, values in found.items():
         if values.shape != wanted[name].shape:
             raise ExportError(f"output {name!r} has shape {values.shape}, Keras gives {wanted[name].shape}")

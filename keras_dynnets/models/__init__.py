@@ -1,4 +1,5 @@
-from keras_dynnets.models import tissue
+from keras_dynnets.models import cnsn, tissue
+from keras_dynnets.models.cnsn import CNSN
 from keras_dynnets.models.dmnn import DMNN
 from keras_dynnets.models.mlp import lenet5, mlp
 from keras_dynnets.models.mobilenet_v2 import mobilenet_v2

@@ -207,6 +207,8 @@ class DMNN(keras.Model):
         outputs = self._outputs_struct
         return keras.Model(self.input, {name: outputs[name] for name in ("logits", "gates")}, name=self.name)
 
+    inference_network = with_gates  # what counting and exporting follow
+
     # ---- training
 
     _in_train_step = False

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import keras
 
+from keras_dynnets.graph import functional, nodes
 from keras_dynnets.layers import GroupedConv2D
 
 C_IN = 2  # of every unit, as in the paper
@@ -69,11 +70,7 @@ def stack_units(model, hidden=4, where="all"):
 
     Reference: Jiang et al., TissueNet, arXiv 2205.01508, sections 3.3 and 4.2.1.
     """
-    network = getattr(model, "_functional", model)
-    if isinstance(model, keras.Sequential) and not model.built:
-        raise ValueError("this Sequential has no input shape yet: model.build(input_shape), then stack_units")
-    if not isinstance(network, keras.Model) or type(network).__name__ != "Functional":
-        raise ValueError(f"stack_units takes a functional or Sequential Keras model, not {type(model).__name__}")
+    network = functional(model, "stack_units")
     if not isinstance(hidden, numbers.Integral) or hidden < 1:
         raise ValueError(f"hidden is the width of a unit, an integer of 1 or more, not {hidden!r}")
     if where not in ("all", "r") and not callable(where):
@@ -176,7 +173,7 @@ class _Graph:
     """What follows what in a functional model: its calls (nodes), not its layers, which may be called often."""
 
     def __init__(self, network):
-        ordered = [node for _, nodes in sorted(network._nodes_by_depth.items(), reverse=True) for node in nodes]
+        ordered = nodes(network)
         self.calls, self.producer, self.readers = {}, {}, {}
         for node in ordered:
             self.calls.setdefault(node.operation, []).append(node)

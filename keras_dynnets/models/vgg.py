@@ -20,7 +20,7 @@ class VGG:
         rgb: mean and deviation of the images' channels, in [0, 255].
 
     Reference: Simonyan and Zisserman, arXiv 1409.1556, in the forms of TissueNet
-    (arXiv 2205.01508): batch norm everywhere, one dense layer.
+    (arXiv 2205.01508) and CNSN (doi 10.2991/jrnal.k.210521.012): batch norm everywhere, one dense layer.
     """
 
     depths: tuple
@@ -53,6 +53,8 @@ def conv_bn_relu(filters, name):
 
 NETWORKS = {
     "vgg16_cifar": VGG((3, 3, 3, 3, 3), (64, 128, 256, 512, 512), "pool", CIFAR_RGB),
+    "vgg16_cnsn": VGG((2, 2, 3, 3, 3), (64, 128, 256, 512, 512), "pool", CIFAR_RGB),
+    "vgg16_cnsn_half": VGG((2, 2, 3, 3, 3), (32, 64, 128, 256, 256), "pool", CIFAR_RGB),
     "vgg19": VGG((3, 3, 4, 4, 4), (64, 128, 256, 512, 512), "flatten", IMAGENET_RGB),
 }
 
@@ -61,7 +63,8 @@ def vgg(network, num_classes, input_shape, name=None):
     """A plain VGG, logits out.
 
     Args:
-        network: "vgg16_cifar" (TissueNet's: three convolutions a stage) or "vgg19".
+        network: "vgg16_cifar" (TissueNet's: three convolutions a stage), "vgg16_cnsn" (CNSN's: thirteen convolutions),
+            "vgg16_cnsn_half" (the same, half as wide) or "vgg19".
         num_classes: size of the logits.
         input_shape: (height, width, 3), sides of 32 or more; images in [0, 255].
     """

@@ -1,8 +1,9 @@
 """What a model costs, counted and measured."""
 
 from keras_dynnets.profile.baseline import Comparison, compare, grouped_conv_factor
+from keras_dynnets.profile.choose import Choice, choose
 from keras_dynnets.profile.count import Count, LayerCost, count, graph_macs
 from keras_dynnets.profile.latency import Row, bench
 from keras_dynnets.profile.measure import Measurement, measure
-from keras_dynnets.profile.plots import easy_and_hard, execution_rates, macs_histogram
-from keras_dynnets.profile.tables import tissue_table
+from keras_dynnets.profile.plots import accuracy_against_macs, easy_and_hard, execution_rates, macs_histogram
+from keras_dynnets.profile.tables import cnsn_table, tissue_table

@@ -73,7 +73,7 @@ def compare(name, against, runtimes=None, threads=1, repeats=20, seed=0, progres
         for runtime in runtimes:
             batch = AGAINST[runtime]
             images = rng.uniform(0, 255, (batch, *shapes[0])).astype("float32")
-            calls = [_call(runtime, model, batch, threads, Path(folder)) for model in models]
+            calls = [call_in(runtime, model, batch, threads, Path(folder)) for model in models]
             times = _in_turn(calls, images, repeats)
             own, base = 1e3 * np.median(times, axis=0)
             ratio = float(np.median(times[:, 0] / times[:, 1]))
@@ -112,7 +112,8 @@ def grouped_conv_factor(shape=(32, 16, 16, 128), groups=16, steps=5):
     return *seconds, seconds[0] / seconds[1]
 
 
-def _call(runtime, model, batch, threads, folder):
+def call_in(runtime, model, batch, threads, folder):
+    """A call of a model in a runtime, a function of images; what it writes goes into `folder`."""
     if runtime == "tensorflow":
         return model.predict_on_batch
     if runtime == "tensorflow_training":

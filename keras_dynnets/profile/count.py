@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import keras
 
-from keras_dynnets import cost
+from keras_dynnets import cost, graph
 from keras_dynnets.layers import MultiPath
-from keras_dynnets.models import DMNN
 
 # What a MAC is in `cost`: the other operations that TensorFlow gives FLOPs to (additions, means) have none.
 COUNTED = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
@@ -84,11 +83,14 @@ def count(model):
         4089184256
     """
     rows, path_macs, seen, flops = {}, [], set(), 0
-    for layer, input_shape in _calls(inference_network(model)):
-        new = [v for v in _learned(layer) if id(v) not in seen]
-        seen.update(map(id, new))
+    for layer, input_shape in graph.calls(inference_network(model)):
         params, macs = rows.get(layer, (0, 0))
-        params += sum(math.prod(v.shape) for v in new)
+        if hasattr(layer, "params"):  # it uses a part of another layer's weights
+            params = layer.params
+        else:
+            new = [v for v in _learned(layer) if id(v) not in seen]
+            seen.update(map(id, new))
+            params += sum(math.prod(v.shape) for v in new)
         rows[layer] = params, macs + cost.layer_macs(layer, input_shape)
         flops += cost.layer_flops(layer, input_shape)
         if isinstance(layer, MultiPath):
@@ -126,8 +128,8 @@ def graph_macs(model):
     network = inference_network(model)
     spec = keras.tree.map_structure(lambda x: tf.TensorSpec((1, *_known(x, network)), x.dtype), network.input)
     with _all_paths_on(network):
-        graph = tf.function(lambda images: network(images, training=False)).get_concrete_function(spec).graph
-    return _graph_flops(graph) // 2
+        traced = tf.function(lambda images: network(images, training=False)).get_concrete_function(spec)
+    return _graph_flops(traced.graph) // 2
 
 
 def inference_network(model):
@@ -136,35 +138,13 @@ def inference_network(model):
     Raises:
         ValueError: `model` is no functional model and none is inside.
     """
-    if isinstance(model, DMNN):
-        return model.with_gates()
-    network = getattr(model, "_functional", model)  # what a built Sequential runs
+    network = graph.inference(model)
     if isinstance(network, keras.Model) and isinstance(network, keras.Function):
         return network
     raise ValueError(
         f"{getattr(model, 'name', model)!r} is a {type(model).__name__} whose layers cannot be followed; give a model of "
         "the zoo, a functional one, keras.Model(inputs, outputs), or a Sequential after build(input_shape)"
     )
-
-
-def _calls(network):
-    """Every call of a layer in a functional model, in running order: the layer and its first input's shape."""
-    for _, nodes in sorted(network._nodes_by_depth.items(), reverse=True):
-        for node in nodes:
-            layer = node.operation
-            if node.is_input or not isinstance(layer, keras.Layer):
-                continue
-            shape = node.arguments.keras_tensors[0].shape
-            if not isinstance(getattr(layer, "_functional", layer), keras.Function):
-                yield layer, shape
-                continue
-            inner = inference_network(layer)
-            if inner.inputs[0].shape[1:] != shape[1:]:
-                raise ValueError(
-                    f"model {layer.name!r} is made for inputs {inner.inputs[0].shape[1:]} and called on {shape[1:]} in "
-                    f"{network.name!r}: its cost depends on that, so make it for the size that it is called on"
-                )
-            yield from _calls(inner)
 
 
 def _learned(layer):
@@ -195,16 +175,16 @@ def _all_paths_on(network):
             layer.execution = execution
 
 
-def _graph_flops(graph):
+def _graph_flops(traced):
     from tensorflow.compat.v1 import profiler
 
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
     with contextlib.redirect_stderr(io.StringIO()):
-        node = profiler.profile(graph, cmd="op", options=options.with_empty_output().build())
+        node = profiler.profile(traced, cmd="op", options=options.with_empty_output().build())
     flops = 0
     while node.children:  # a chain of operation types, each the only child of the one before
         node = node.children[0]
         flops += node.float_ops if node.name in COUNTED else 0
     # Keras puts a grouped convolution into a function of its own, which the profiler does not enter.
-    called = [op.get_attr("f").name for op in graph.get_operations() if op.type in CALLS]
-    return flops + sum(_graph_flops(graph._get_function(name).graph) for name in called)
+    called = [op.get_attr("f").name for op in traced.get_operations() if op.type in CALLS]
+    return flops + sum(_graph_flops(traced._get_function(name).graph) for name in called)

@@ -59,6 +59,45 @@ def macs_histogram(measurement, path):
     return _write(draw, path)
 
 
+def accuracy_against_macs(models, path, title="accuracy and cost"):
+    """What every model of a `CNSN` reaches for its MACs.
+
+    Args:
+        models: {name: (accuracy in [0, 1], MACs an image, share of the filters)}; models of one share are joined.
+        path: as in `macs_histogram`.
+        title: above the picture.
+
+    Returns:
+        The path, a `Path`.
+
+    Raises:
+        ValueError: `path` does not end in .png.
+    """
+
+    def draw(figure):
+        figure.set_size_inches(WIDTH, 4.2)
+        axes = figure.subplots()
+        widths = sorted({width for *_, width in models.values()}, reverse=True)
+        for i, width in enumerate(widths):
+            of_width = {name: model for name, model in models.items() if model[2] == width}
+            points = sorted((macs / 1e6, 100 * accuracy, name) for name, (accuracy, macs, _) in of_width.items())
+            color = (BLUE, RED, GREY)[i % 3]
+            style = ("o-", "s--", "^:")[i % 3]
+            axes.plot(*zip(*[p[:2] for p in points], strict=True), style, color=color, label=f"width {width:g}")
+            for x, y, name in points:
+                axes.annotate(name, (x, y), (4, -11), textcoords="offset points", color=color, fontsize=9)
+        axes.set_xlim(0, None)
+        axes.set_xlabel("MACs an image (millions)")
+        axes.set_ylabel("top-1 accuracy (%)")
+        axes.grid(color="#e4e6e8")
+        axes.set_axisbelow(True)
+        axes.set_title(title, loc="left")
+        if len(widths) > 1:
+            figure.legend(loc="outside lower center", ncols=len(widths), frameon=False)
+
+    return _write(draw, path)
+
+
 def execution_rates(measurement, labels, class_names, path):
     """Heat map of how often every sub-block ran on the images of every class.
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from keras_dynnets import zoo
+from keras_dynnets import cost, graph, zoo
 from keras_dynnets.profile.count import count
 
 UNITS = {"M": 1e6, "1e8": 1e8, "G": 1e9}
@@ -109,4 +109,45 @@ def tissue_table(build=zoo.load):
             for row, counted in zip(group, counts, strict=True):
                 ce, se = counted.efficiency(row.accuracy, counts[0], group[0].accuracy)
                 rows.append(Ours(data, row, counted.params, counted.flops, ce, se))
+    return rows
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A row of CNSN's table: a model, ours and the paper's.
+
+    Attributes:
+        name: "base", "sub1" or "sub2".
+        theirs: what the paper's table calls it.
+        params: trainable values. macs: MACs of convolutions and products.
+        operations: in the paper's convention. printed: the same in the paper, in 1e9.
+        accuracy: top-1 on CIFAR-10 in % there.
+    """
+
+    name: str
+    theirs: str
+    params: int
+    macs: int
+    operations: int
+    printed: float
+    accuracy: float
+
+
+# In the text the first sub-model lacks two convolutions and the second seven; the table has their names swapped.
+CNSN = {
+    "base": ("base-model", 0.314, 92.67),
+    "sub1": ("sub-model1", 0.275, 91.15),
+    "sub2": ("sub-model0", 0.124, 77.38),
+}
+
+
+def cnsn_table(build=zoo.load):
+    """CNSN's table of operations, row by row: a list of `Detached`. `build` as for `tissue_table`."""
+    model = build("cnsn_vgg16", weights=None)
+    rows = []
+    for name, (theirs, printed, accuracy) in CNSN.items():
+        part = model.part(name)
+        counted = count(part)
+        operations = sum(cost.layer_operations(*call) for call in graph.calls(part))
+        rows.append(Detached(name, theirs, counted.params, counted.macs, operations, printed, accuracy))
     return rows

@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import keras
+
 from keras_dynnets import zoo
 from keras_dynnets.training.data import load_data
 from keras_dynnets.training.recipe import Recipe
@@ -48,7 +50,8 @@ def _repeated(model, test, recorded):
     """The figures of a model on the test set, if they are those that the run recorded."""
     metrics = evaluate(model, test)
     for name, value in metrics.items():
-        if abs(value - recorded[name]) > 1e-6 * abs(value):
+        pairs = zip(keras.tree.flatten(value), keras.tree.flatten(recorded[name]), strict=True)
+        if any(abs(now - then) > 1e-6 * abs(now) for now, then in pairs):
             raise RuntimeError(f"{name} does not repeat: the run recorded {recorded[name]}, now it is {value}")
     return metrics
 
@@ -58,16 +61,19 @@ def _shelve(weights, recipe, data, shape, metrics, results, shelf):
     digest = sha256(weights)
     record = WeightsRecord(
         entry=recipe.entry,
-        tag=recipe.data,
-        file=f"{recipe.entry}-{recipe.data}-{digest[:8]}.weights.h5",
+        tag=recipe.tag,
+        file=f"{recipe.entry}-{recipe.tag}-{digest[:8]}.weights.h5",
         sha256=digest,
         bytes=weights.stat().st_size,
         classes=data.classes,
         input_shape=shape,
         options=recipe.options,
         metrics=metrics,
-        evaluate=f"keras-dynnets evaluate {recipe.entry} --data {recipe.data}",
-        train=f"keras-dynnets train {recipe.entry} --data {recipe.data}",
+        validation=results.get("validation", {}),
+        evaluate=f"keras-dynnets evaluate {recipe.entry} --data {recipe.data}"
+        + (f" --weights {recipe.tag}" if recipe.variant else ""),
+        train=f"keras-dynnets train {recipe.entry} --data {recipe.data}"
+        + (f" --recipe {recipe.entry}_{recipe.tag}" if recipe.variant else ""),
         recipe=recipe.model_dump(),
         seconds=results["seconds"],
         hardware=results["hardware"],
@@ -113,10 +119,12 @@ def _card(record):
             f"| MACs an image, mean | {record.metrics['macs_mean'] / 1e6:.2f} M, {record.metrics['macs_share']:.1%} of all on |",
             f"| sub-blocks run | {record.metrics['execution_rate']:.1%} |",
         ]
+    for name, accuracy in list(record.metrics.get("sub_models", {}).items())[1:]:
+        lines.append(f"| accuracy of {name} | {accuracy:.2%} |")
     lines += [
         f"| evaluated by | `{record.evaluate}` |",
         f"| trained by | `{record.train}`: {recipe['epochs']} epochs, batch {recipe['batch_size']}, seed {recipe['seed']} |",
-        f"| data | {record.tag}, {recipe['validation']:,} training images set aside; the last epoch's weights, nothing picked by test accuracy |",
+        f"| data | {recipe['data']}, {recipe['validation']:,} training images set aside; the last epoch's weights, nothing picked by test accuracy |",
         f"| training time | {record.seconds:,.0f} s on {record.hardware} |",
         f"| versions | {', '.join(f'{name} {version}' for name, version in record.versions.items())} |",
         f"| file | `{record.file}`, {record.bytes:,} bytes, sha256 `{record.sha256}` |",

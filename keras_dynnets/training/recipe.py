@@ -2,6 +2,7 @@
 
 from importlib import resources
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +19,7 @@ class Recipe(BaseModel):
 
     entry: str
     data: str
+    variant: str = Field(default="", pattern="^[a-z0-9_]*$", description="of the entry: tells its weights apart on one data set")
     epochs: int = Field(gt=0)
     batch_size: int = Field(gt=0)
     learning_rate: float = Field(gt=0, description="at the end of the warm-up")
@@ -29,10 +31,16 @@ class Recipe(BaseModel):
     translate: int = Field(default=4, ge=0)
     validation: int = Field(default=2000, gt=0, description="training images set aside")
     seed: int = 0
+    dtype_policy: Literal["float32", "mixed_bfloat16"] = Field(default="float32", description="of training alone")
     options: dict = Field(default={}, description="of zoo.load: target_rate, ...")
     target_falls_from_epoch: int = Field(default=0, ge=0, description="DMNN: before it the target rate is 1")
     target_reached_epoch: int = Field(default=0, ge=0, description="DMNN: from it on the target rate is its own")
     noise_until_epoch: int | None = Field(default=None, ge=0, description="DMNN: gates are free of noise from here")
+
+    @property
+    def tag(self):
+        """What its weights are called on the shelf, and this run by default."""
+        return "_".join(filter(None, (self.data, self.variant)))
 
     def target_share(self, epoch):
         """How much of the way from 1 to its target rate a DMNN's target has gone in an epoch, in [0, 1]."""

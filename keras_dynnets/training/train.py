@@ -1,5 +1,6 @@
 """A recipe to a run folder: weights, log and results."""
 
+import contextlib
 import json
 import os
 import platform
@@ -13,10 +14,11 @@ import numpy as np
 from keras_dynnets import zoo
 from keras_dynnets.layers import PathController
 from keras_dynnets.layers.grouped_conv import has_gpu
-from keras_dynnets.models import DMNN
+from keras_dynnets.models import CNSN, DMNN
 from keras_dynnets.profile import measure
 from keras_dynnets.training.augment import Batches
 from keras_dynnets.training.data import load_data
+from keras_dynnets.training.recipe import Recipe
 
 
 def train(recipe, folder, data_dir=None, steps=None):
@@ -34,7 +36,7 @@ def train(recipe, folder, data_dir=None, steps=None):
         steps: batches an epoch, to try a recipe out; None for all.
 
     Returns:
-        The results, a dict: `test` (see `evaluate`), `seconds`, `hardware`, `versions`.
+        The results, a dict: `test` and `validation` (see `evaluate`), `seconds`, `hardware`, `versions`.
 
     Raises:
         ValueError: the folder holds a run of another recipe.
@@ -45,14 +47,10 @@ def train(recipe, folder, data_dir=None, steps=None):
     if (folder / "results.json").is_file():
         return json.loads((folder / "results.json").read_text())
     data = load_data(recipe.data, data_dir, recipe.validation, recipe.seed)
+    form = dict(num_classes=len(data.classes), input_shape=data.train.images.shape[1:], **recipe.options)
     keras.utils.set_random_seed(recipe.seed)
-    model = zoo.load(
-        recipe.entry,
-        weights=None,
-        num_classes=len(data.classes),
-        input_shape=data.train.images.shape[1:],
-        **recipe.options,
-    )
+    with _dtype_policy(recipe.dtype_policy):
+        model = zoo.load(recipe.entry, weights=None, **form)
     batches = Batches(data.train, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed, steps)
     compile_for(model, recipe, len(batches))
     validation = (data.validation.images.astype("float32"), _targets(data.validation.labels, recipe, data))
@@ -71,14 +69,28 @@ def train(recipe, folder, data_dir=None, steps=None):
         ],
     )
     model.save_weights(folder / "model.weights.h5")
+    # What is reported is what the file gives in float32, whatever the training computed in.
+    trained = zoo.load(recipe.entry, folder / "model.weights.h5", **form)
     results = {
-        "test": evaluate(model, data.test),
+        "test": evaluate(trained, data.test),
+        "validation": evaluate(trained, data.validation),
         "seconds": round(clock.seconds, 1),
         "hardware": _hardware(),
         "versions": {name: metadata.version(name) for name in ("keras", keras.backend.backend())},
     }
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     return results
+
+
+@contextlib.contextmanager
+def _dtype_policy(name):
+    """Layers made inside have this policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def compile_for(model, recipe, steps):
@@ -113,7 +125,7 @@ def compile_for(model, recipe, steps):
 
 
 def evaluate(model, split, batch_size=500):
-    """Top-1 accuracy on a split and, of a DMNN, what its images cost.
+    """Top-1 accuracy on a split; of a DMNN what its images cost, of a CNSN that of its sub-models too.
 
     Returns:
         A dict: `accuracy` in [0, 1], `images`; for a DMNN also `macs_mean`, `macs_all_on`
@@ -128,6 +140,9 @@ def evaluate(model, split, batch_size=500):
             "macs_share": measured.mean_macs_share,
             "execution_rate": measured.mean_execution_rate,
         }
+    if isinstance(model, CNSN):
+        accuracy = {name: evaluate(model.part(name), split, batch_size)["accuracy"] for name in model.names[1:]}
+        results["sub_models"] = {"base": results["accuracy"], **accuracy}
     return results
 
 
@@ -149,10 +164,10 @@ def _targets(labels, recipe, data):
 
 def _claim(folder, recipe):
     """Marks the folder as this recipe's run, or refuses one that is another's."""
-    marker, wanted = folder / "recipe.json", recipe.model_dump_json(indent=1) + "\n"
-    if marker.is_file() and marker.read_text() != wanted:
+    marker = folder / "recipe.json"
+    if marker.is_file() and Recipe.model_validate_json(marker.read_text()) != recipe:
         raise ValueError(f"{folder} holds a run of another recipe ({marker}); choose another folder with --out")
-    marker.write_text(wanted)
+    marker.write_text(recipe.model_dump_json(indent=1) + "\n")
 
 
 class _Schedule(keras.callbacks.Callback):

@@ -14,7 +14,7 @@ class Entry:
 
     Attributes:
         name: its name in the zoo.
-        family: "dmnn", "tissue"; of the plain networks "resnet", "mobilenetv2", "vgg", "mlp".
+        family: "dmnn", "cnsn", "tissue"; of the plain networks "resnet", "mobilenetv2", "vgg", "mlp".
         builder: called with `arguments`, `num_classes`, `input_shape`, `name` and the user's options.
         arguments: what the name fixes.
         input_shape, num_classes: defaults, (height, width, channels) and an integer.
@@ -75,7 +75,7 @@ class WeightsRecord(BaseModel):
         file, sha256, bytes: in the folder of the entry; the name carries the hash's first 8 digits.
         classes: their names, in the order of the logits.
         input_shape, options: what the network is built with.
-        metrics: on the full test set, as `evaluate` prints them.
+        metrics: on the full test set, as `evaluate` prints them. validation: on the images set aside, likewise.
         evaluate, train: the exact commands.
         recipe: everything that decided the result.
         seconds, hardware, versions: of the training.
@@ -92,6 +92,7 @@ class WeightsRecord(BaseModel):
     input_shape: tuple[int, int, int]
     options: dict
     metrics: dict
+    validation: dict = {}
     evaluate: str
     train: str
     recipe: dict

@@ -11,9 +11,9 @@ import warnings
 from pathlib import Path
 
 from keras_dynnets import cost
-from keras_dynnets.models import DMNN, lenet5, mlp, mobilenet_v2, resnet, tissue, vgg
+from keras_dynnets.models import DMNN, cnsn, lenet5, mlp, mobilenet_v2, resnet, tissue, vgg
 from keras_dynnets.zoo.entry import Entry, Info
-from keras_dynnets.zoo.weights import records, verified_file
+from keras_dynnets.zoo.weights import load_part, records, verified_file
 
 log = logging.getLogger("keras_dynnets")
 
@@ -37,7 +37,7 @@ def _entries():
         yield Entry(name, "resnet", resnet, *form, "1512.03385", {"network": name})
     for name, form in {"mobilenetv2": imagenet, "mobilenetv2_140": imagenet, "mobilenetv2_cifar": cifar}.items():
         yield Entry(name, "mobilenetv2", mobilenet_v2, *form, "1801.04381", {"network": name})
-    for name, form in {"vgg16_cifar": cifar, "vgg19": tiny_imagenet}.items():
+    for name, form in {"vgg16_cifar": cifar, "vgg16_cnsn": cifar, "vgg16_cnsn_half": cifar, "vgg19": tiny_imagenet}.items():
         yield Entry(name, "vgg", vgg, *form, "1409.1556", {"network": name}, smallest=32)
     yield Entry("mlp", "mlp", mlp, *digits, "2205.01508")
     yield Entry("lenet5", "mlp", lenet5, *digits, "10.1109/5.726791")
@@ -53,6 +53,10 @@ def _entries():
     }
     for name, (backbone, sub_blocks, form) in dynamic.items():
         yield Entry(name, "dmnn", DMNN, *form, "1902.10949", {"backbone": backbone, "sub_blocks": sub_blocks})
+    detachable = {"cnsn_vgg16": "vgg16_cnsn", "cnsn_vgg16_half": "vgg16_cnsn_half", "cnsn_resnet18": "resnet18_cifar"}
+    for name, network in detachable.items():
+        smallest, arguments = 32 if "vgg" in name else 16, {"network": network}
+        yield Entry(name, "cnsn", cnsn.detachable_network, *cifar, "10.2991/jrnal.k.210521.012", arguments, smallest)
     stacked = {
         "tissue_mlp": (tissue.tissue_mlp, digits, {}),
         "tissue_lenet5": (tissue.tissue_lenet5, digits, {}),
@@ -119,7 +123,8 @@ def load(name, weights="default", num_classes=None, input_shape=None, **options)
         num_classes: size of the logits. Another number than published weights have gives a
             new head on the pretrained rest; the log names the new tensors. A file is loaded whole.
         input_shape: (height, width, 3); images are float in [0, 255], normalised inside.
-        **options: the builder's, such as `target_rate` (the share of work of a DMNN).
+        **options: the builder's, such as `target_rate` (the share of work of a DMNN); of a CNSN also `sub_model` and
+            `width`, to have that part detached (see `CNSN.detach`) with no other weights read.
 
     Returns:
         A `keras.Model`, not compiled.
@@ -132,21 +137,28 @@ def load(name, weights="default", num_classes=None, input_shape=None, **options)
         RuntimeError: a published file that is missing or damaged.
     """
     entry = find(name)
+    part = {key: options.pop(key) for key in ("sub_model", "width") if entry.family == "cnsn" and key in options}
+    model = _load(entry, weights, num_classes, input_shape, options, part)
+    return model.detach(**part) if part else model
+
+
+def _load(entry, weights, num_classes, input_shape, options, part):
+    """The whole model, with its weights or at least those of the part."""
     if weights is None:
         return entry.build(num_classes, input_shape, **options)
     if isinstance(weights, os.PathLike) or str(weights).endswith(".h5"):
-        return _load_file(entry, Path(weights), num_classes, input_shape, options)
-    published = records(name)
+        return _load_file(entry, Path(weights), num_classes, input_shape, options, part)
+    name, published = entry.name, records(entry.name)
     if weights == "default" and not published:
         model = entry.build(num_classes, input_shape, **options)
         message = f"{name} has no published weights yet: this model is untrained (weights=None says that you know)"
-        warnings.warn(message, UntrainedModelWarning, stacklevel=2)
+        warnings.warn(message, UntrainedModelWarning, stacklevel=3)
         return model
     chosen = [r for r in published if weights in ("default", r.tag)]
     if not chosen:
         there = ", ".join(repr(r.tag) for r in published) or "none yet"
         raise ValueError(f"{name} has no weights {weights!r}; published: {there}; or give a .weights.h5 file, or None")
-    return _load_record(entry, chosen[0], num_classes, input_shape, options)
+    return _load_record(entry, chosen[0], num_classes, input_shape, options, part)
 
 
 def labels(name, weights="default"):
@@ -155,12 +167,12 @@ def labels(name, weights="default"):
     return published[0].classes if published else None
 
 
-def _load_file(entry, path, num_classes, input_shape, options):
+def _load_file(entry, path, num_classes, input_shape, options, part):
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
     model = entry.build(num_classes, input_shape, **options)
     try:
-        model.load_weights(path)
+        _fill(model, path, part)
     except (ValueError, KeyError, OSError) as error:
         raise ValueError(
             f"{path} does not hold the weights of {entry.name} with {num_classes or entry.num_classes} classes; "
@@ -169,13 +181,23 @@ def _load_file(entry, path, num_classes, input_shape, options):
     return model
 
 
-def _load_record(entry, record, num_classes, input_shape, options):
+def _fill(model, path, part):
+    """Loads the weights of a model, or only those that the part to be detached needs."""
+    if part:
+        load_part(model, model.detach(**part), path)
+    else:
+        model.load_weights(path)
+
+
+def _load_record(entry, record, num_classes, input_shape, options, part):
     path = verified_file(record)
     pretrained = entry.build(len(record.classes), record.input_shape, **record.options)
-    pretrained.load_weights(path)
+    _fill(pretrained, path, part)
     num_classes = len(record.classes) if num_classes is None else num_classes
     input_shape = record.input_shape if input_shape is None else input_shape
     same_form = num_classes == len(record.classes) and input_shape in (record.input_shape, list(record.input_shape))
+    if hasattr(pretrained, "accuracy") and record.validation:
+        pretrained.accuracy = record.validation["sub_models"]
     if same_form and not options:
         return pretrained
     model = entry.build(num_classes, input_shape, **{**record.options, **options})

@@ -35,3 +35,20 @@ def verified_file(record):
     if (found := sha256(path)) != record.sha256:
         raise RuntimeError(f"{path} is damaged: sha256 {found}, expected {record.sha256}; restore it")
     return path
+
+
+def load_part(model, part, path):
+    """Loads from a file of `model`'s weights those that `part`, a network on its layers, has; the others are not read.
+
+    Raises:
+        ValueError: the file is that of another model.
+    """
+    needed = {id(v) for v in part.variables}
+    left_out = [layer for layer in model._flatten_layers() if not needed.intersection(map(id, layer.variables))]
+    try:
+        for layer in left_out:
+            layer.load_own_variables = lambda store: None
+        model.load_weights(path)
+    finally:
+        for layer in left_out:
+            del layer.load_own_variables
