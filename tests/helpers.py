@@ -11,7 +11,7 @@ import numpy as np
 from keras import layers
 
 from keras_dynnets.layers import PathController
-from keras_dynnets.models import DMNN
+from keras_dynnets.models import CNSN, DMNN
 from keras_dynnets.models.dmnn import BACKBONES
 from keras_dynnets.models.residual import CIFAR_RGB
 from keras_dynnets.models.resnet import ResNet
@@ -24,9 +24,34 @@ BACKBONES["tiny"] = ResNet("basic", (1, 2), (16, 32), 3, 1, False, CIFAR_RGB)
 TINY_ENTRY = Entry("tiny", "dmnn", DMNN, (32, 32, 3), 10, "none", {"backbone": "tiny", "sub_blocks": 2})
 
 
+def detachable_parts(num_classes, input_shape, distillation=0.0, name=None):
+    """A CNSN on `detachable_base`."""
+    base = detachable_base(classes=num_classes, size=input_shape[0])
+    return CNSN(base, ("stage1", "stage2"), distillation=distillation, name=name)
+
+
+PARTS_ENTRY = Entry("parts", "cnsn", detachable_parts, (32, 32, 3), 10, "none")
+
+
 def tiny(num_classes=10, input_shape=(16, 16, 3), **arguments):
     """A DMNN of three blocks."""
     return DMNN("tiny", num_classes=num_classes, input_shape=input_shape, **arguments)
+
+
+def detachable_base(filters=(8, 16), classes=10, size=16, **head):
+    """A plain network of three stages, the last with a shortcut, to cut behind "stage1" and "stage2"."""
+    x = inputs = keras.Input((size, size, 3))
+    x = layers.Rescaling(1 / 64, -2.0, name="normalise")(x)
+    for i, width in enumerate(filters, 1):
+        x = layers.Conv2D(width, 3, padding="same", name=f"stage{i}_conv")(x)
+        x = layers.BatchNormalization(name=f"stage{i}_bn")(x)
+        x = layers.ReLU(name=f"stage{i}_relu")(x)
+        x = layers.MaxPooling2D(name=f"stage{i}_pool")(x)
+    y = layers.Conv2D(width, 3, padding="same", name="stage3_conv")(x)
+    y = layers.BatchNormalization(name="stage3_bn")(y)
+    x = layers.Add(name="stage3_add")([x, y])
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, layers.Dense(classes, name="logits", **head)(x), name="small")
 
 
 def crossentropy():

@@ -88,7 +88,8 @@ class CNSN(keras.Model):
         outputs, places = {}, []
         for width in widths:
             suffix = "" if width == 1 else f"_w{round(100 * width)}"
-            whole = Slicer(network, width, f"base{suffix}")
+            made = {}
+            whole = Slicer(network, width, f"base{suffix}", made)
             if width < 1:
                 values = {id(found.images): found.images}
                 whole.run(_behind(found), values)
@@ -102,11 +103,10 @@ class CNSN(keras.Model):
                 if width == 1 and batch_norm == "shared":
                     graph.run_again(found.tail(point), values)
                 else:
-                    part = Slicer(network, width, name)
+                    part = Slicer(network, width, name, made)
                     if width < 1:
                         writes = whole.kept[id(point.tensor)]
-                        reads = part.all_of(found.images)
-                        entrance = SlicedConv2D(step_down, reads, writes, name=f"{step_down.name}_{name}")
+                        entrance = part.slice(SlicedConv2D, step_down, part.all_of(found.images), writes)
                         values = {id(point.tensor): entrance(found.images)}
                         part.kept[id(point.tensor)] = writes
                     part.run(found.tail(point), values)

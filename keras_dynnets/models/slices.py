@@ -39,15 +39,17 @@ class Slicer:
     Args:
         network: a functional model, channels last.
         width: share of the filters, in (0, 1]; their number is rounded down.
-        name: put behind the names of the new layers.
+        name: put behind the names of the layers with values of their own.
+        made: slices of convolutions and dense layers at this width, which all models of it share; taken up.
 
     Attributes:
         kept: for the id of every tensor of the network that has been made again, which of its channels are there.
     """
 
-    def __init__(self, network, width, name):
+    def __init__(self, network, width, name, made):
         self.width = width
         self.name = name
+        self.made = made
         self.kept = {}
         self.last = _last_layers(network)
 
@@ -68,6 +70,13 @@ class Slicer:
 
     def all_of(self, tensor):
         return tuple(range(tensor.shape[-1]))
+
+    def slice(self, kind, layer, reads, writes):
+        """A layer on a part of its channels, the one there is if it has been made."""
+        key = layer, reads, writes
+        if key not in self.made:
+            self.made[key] = kind(layer, reads, writes, name=f"{layer.name}_w{round(100 * self.width)}")
+        return self.made[key]
 
     def _sliced(self, node):
         """What runs in place of a node's operation."""
@@ -90,13 +99,13 @@ class Slicer:
             if complete and len(writes) == count:
                 return operation, None
             kind = SlicedDense if isinstance(operation, keras.layers.Dense) else SlicedConv2D
-            return kind(operation, reads[0], writes, name=self._named(operation)), writes
+            return self.slice(kind, operation, reads[0], writes), writes
         if complete:
             return operation, None
         if type(operation) is keras.layers.DepthwiseConv2D and _channels_last(operation):
             times = operation.depth_multiplier
             writes = [c * times + i for c in reads[0] for i in range(times)]
-            return SlicedConv2D(operation, reads[0], writes, name=self._named(operation)), writes
+            return self.slice(SlicedConv2D, operation, reads[0], tuple(writes)), writes
         if isinstance(operation, CHANNELWISE) or type(operation).__name__ in OPERATIONS:
             return operation, reads[0]
         if isinstance(operation, MERGING) or type(operation).__name__ in MERGING_OPERATIONS:

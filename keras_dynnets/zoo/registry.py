@@ -10,7 +10,7 @@ import re
 import warnings
 from pathlib import Path
 
-from keras_dynnets import cost
+from keras_dynnets import cost, graph
 from keras_dynnets.models import DMNN, cnsn, lenet5, mlp, mobilenet_v2, resnet, tissue, vgg
 from keras_dynnets.zoo.entry import Entry, Info
 from keras_dynnets.zoo.weights import load_part, records, verified_file
@@ -108,7 +108,7 @@ def info(name):
     params = sum(math.prod(w.shape) for w in model.trainable_weights)
     tags = tuple(r.tag for r in records(name))
     return Info(
-        name, entry.family, entry.input_shape, entry.num_classes, params, cost.model_macs(model), entry.paper, tags
+        name, entry.family, entry.input_shape, entry.num_classes, params, cost.model_macs(graph.inference(model)), entry.paper, tags
     )
 
 

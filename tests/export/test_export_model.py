@@ -187,7 +187,7 @@ def test_a_folder_that_cannot_be_written(model, tmp_path):
 def test_a_folder_of_something_else_is_not_replaced(model, tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "precious").write_text("mine")
-    with pytest.raises(OSError, match="not a SavedModel"):
+    with pytest.raises(OSError, match="no saved_model export"):
         export_model(model, tmp_path / "folder", "saved_model")
     assert (tmp_path / "folder" / "precious").read_text() == "mine"
     assert [p.name for p in tmp_path.iterdir()] == ["folder"]
@@ -278,7 +278,7 @@ def test_no_images_to_check_with(model, tmp_path):
 
 def test_a_file_is_not_replaced_by_a_folder(model, tmp_path):
     (tmp_path / "m").write_text("mine")
-    with pytest.raises(OSError, match="a file is there and a SavedModel is a folder"):
+    with pytest.raises(OSError, match="a file is there, and this export is a folder"):
         export_model(model, tmp_path / "m", "saved_model")
     assert (tmp_path / "m").read_text() == "mine" and [p.name for p in tmp_path.iterdir()] == ["m"]
 

@@ -1,12 +1,13 @@
 import json
 
+import helpers
 import numpy as np
 import pytest
 
 from keras_dynnets import zoo
 from keras_dynnets.training import Recipe, load_data, train
 from keras_dynnets.training.publish import publish
-from keras_dynnets.zoo import weights
+from keras_dynnets.zoo import registry, weights
 
 RECIPE = Recipe(
     entry="tiny",
@@ -63,3 +64,31 @@ def test_figures_that_do_not_repeat_are_refused(run, tmp_path):
 def test_an_unfinished_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds no finished run"):
         publish(tmp_path, shelf=tmp_path / "shelf")
+
+
+def test_a_variant_has_a_tag_and_commands_of_its_own(tiny_entry, tmp_path):
+    recipe = RECIPE.model_copy(update={"variant": "small"})
+    train(recipe, tmp_path / "run", steps=2)
+    record = publish(tmp_path / "run", shelf=tmp_path / "shelf")
+    assert record.tag == "digits_small" and record.file.startswith("tiny-digits_small-")
+    assert record.evaluate == "keras-dynnets evaluate tiny --data digits --weights digits_small"
+    assert record.train == "keras-dynnets train tiny --data digits --recipe tiny_digits_small"
+
+
+@pytest.mark.slow
+def test_sub_models_of_a_cnsn(monkeypatch, tmp_path):
+    """Trained in half precision, published with the accuracy of every part, loaded whole and detached."""
+    monkeypatch.setitem(registry.ENTRIES, "parts", helpers.PARTS_ENTRY)
+    recipe = RECIPE.model_copy(update={"entry": "parts", "options": {"distillation": 0.5}, "dtype_policy": "mixed_bfloat16"})
+    results = train(recipe, tmp_path / "run", steps=8)
+    assert set(results["test"]["sub_models"]) == {"base", "sub1", "sub2"}
+    record = publish(tmp_path / "run", shelf=tmp_path / "shelf")
+    assert record.metrics == results["test"] and record.validation == results["validation"]
+    card = (tmp_path / "shelf" / "parts" / "README.md").read_text()
+    assert f"| accuracy of sub2 | {record.metrics['sub_models']['sub2']:.2%} |" in card
+    monkeypatch.setattr(weights, "SHELF", tmp_path / "shelf")
+    model = zoo.load("parts", weights="digits")
+    assert model.accuracy == record.validation["sub_models"] and model.distillation == 0.5
+    x = load_data("digits").test.images[:8]
+    small = zoo.load("parts", weights="digits", sub_model=2)
+    np.testing.assert_array_equal(small.predict(x, verbose=0), model.detach(2).predict(x, verbose=0))

@@ -4,6 +4,8 @@ import json
 import logging
 import warnings
 
+import h5py
+import helpers
 import numpy as np
 import pytest
 from helpers import images, scatter_gates
@@ -268,3 +270,26 @@ def test_the_checkout_s_shelf_is_whole():
     for record in weights.records():
         assert record.entry in registry.ENTRIES
         assert weights.verified_file(record).stat().st_size == record.bytes
+
+
+def test_a_sub_model_needs_no_other_weights(tmp_path, monkeypatch):
+    """It loads from a file out of which the others' have been cut."""
+    monkeypatch.setitem(registry.ENTRIES, "parts", helpers.PARTS_ENTRY)
+    whole = zoo.load("parts", weights=None)
+    file = tmp_path / "whole.weights.h5"
+    whole.save_weights(file)
+    with h5py.File(file, "a") as content:
+        first = min((name for name in content["layers"] if name.startswith("conv2d")), key=len)
+        kernel = content[f"layers/{first}/vars/0"]
+        np.testing.assert_array_equal(kernel, whole.get_layer("stage1_conv").kernel)
+        del content[f"layers/{first}"]
+    x = images(2, 32)
+    for sub_model in (1, 2):
+        part = zoo.load("parts", weights=file, sub_model=sub_model)
+        np.testing.assert_array_equal(part.predict(x, verbose=0), whole.detach(sub_model).predict(x, verbose=0))
+    with pytest.raises(ValueError, match="does not hold the weights of parts"):
+        zoo.load("parts", weights=file)
+    with pytest.raises(ValueError, match="there is no sub-model 3"):
+        zoo.load("parts", weights=file, sub_model=3)
+    with pytest.raises(TypeError, match="resnet20 has no option sub_model"):
+        zoo.load("resnet20", weights=None, sub_model=1)
