@@ -6,6 +6,9 @@ import numpy as np
 from keras import ops
 
 
+WIDE = 64  # channels on the wider side of a convolution, up to which JAX packs groups on a CPU
+
+
 @keras.saving.register_keras_serializable(package="keras_dynnets")
 class GroupedConv2D(keras.layers.Conv2D):
     """`keras.layers.Conv2D` whose groups run, and train, as fast as the backend can.
@@ -131,6 +134,10 @@ def grouped_conv(inputs, kernel, groups, strides, padding, data_format, dilation
     )
     if groups == 1 or not _slow_gradient():
         return dense(inputs, kernel)
+    wide, pack = max(kernel.shape[2], kernel.shape[3] // groups), 1
+    while not on_tensorflow and groups % (2 * pack) == 0 and 2 * pack * wide <= WIDE:
+        pack *= 2  # XLA compiles hundreds of convolutions for minutes; fewer run in the same time
+    kernel, groups = packed_kernel(kernel, groups, pack), groups // pack
     axis = -1 if data_format == "channels_last" else 1
     parts = zip(ops.split(inputs, groups, axis), ops.split(kernel, groups, -1), strict=True)
     return ops.concatenate([dense(x, k) for x, k in parts], axis)

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_dynnets import zoo
 from keras_dynnets.training.data import load_data
@@ -18,6 +19,8 @@ from keras_dynnets.zoo.weights import SHELF, records, sha256
 
 def publish(folder, data_dir=None, shelf=SHELF):
     """Puts the weights of a run on the shelf, once their evaluation has repeated.
+
+    The file has them as float16; the figures of the record and the card are measured on it.
 
     Args:
         folder: the run folder that `train` left.
@@ -38,22 +41,45 @@ def publish(folder, data_dir=None, shelf=SHELF):
     results = json.loads((folder / "results.json").read_text())
     data = load_data(recipe.data, data_dir, recipe.validation, recipe.seed)
     shape = data.test.images.shape[1:]
+    form = dict(num_classes=len(data.classes), input_shape=shape, **recipe.options)
+    trained = zoo.load(recipe.entry, folder / "model.weights.h5", **form)
+    _check_repeats(evaluate(trained, data.test), results["test"])
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch) / "model.weights.h5"  # as the run's, without the optimiser's values
-        form = dict(num_classes=len(data.classes), input_shape=shape, **recipe.options)
-        zoo.load(recipe.entry, folder / "model.weights.h5", **form).save_weights(weights)
-        metrics = _repeated(zoo.load(recipe.entry, weights, **form), data.test, results["test"])
+        trained.save_weights(weights)
+        _halve(weights)
+        metrics = evaluate(zoo.load(recipe.entry, weights, **form), data.test)
         return _shelve(weights, recipe, data, shape, metrics, results, shelf)
 
 
-def _repeated(model, test, recorded):
-    """The figures of a model on the test set, if they are those that the run recorded."""
-    metrics = evaluate(model, test)
+def _check_repeats(metrics, recorded):
+    """Refuses figures on the test set that are not those that the run recorded."""
     for name, value in metrics.items():
         pairs = zip(keras.tree.flatten(value), keras.tree.flatten(recorded[name]), strict=True)
         if any(abs(now - then) > 1e-6 * abs(now) for now, then in pairs):
             raise RuntimeError(f"{name} does not repeat: the run recorded {recorded[name]}, now it is {value}")
-    return metrics
+
+
+def _halve(path):
+    """Stores the values of a weights file as float16, but those of a tensor with values that float16 cannot hold."""
+    import h5py
+
+    with h5py.File(path, "a") as file:
+        tensors = []
+        file.visititems(lambda name, item: tensors.append(name) if isinstance(item, h5py.Dataset) else None)
+        for name in tensors:
+            values = file[name][()]
+            if values.dtype != np.float32 or np.abs(values).max(initial=0) > np.finfo("float16").max:
+                continue
+            attributes = dict(file[name].attrs)
+            del file[name]
+            file.create_dataset(name, data=values.astype("float16")).attrs.update(attributes)
+    packed = path.with_suffix(".packed")  # HDF5 does not give back the room of what was deleted
+    with h5py.File(path) as file, h5py.File(packed, "w") as new:
+        new.attrs.update(file.attrs)
+        for name in file:
+            file.copy(name, new)
+    os.replace(packed, path)
 
 
 def _shelve(weights, recipe, data, shape, metrics, results, shelf):
