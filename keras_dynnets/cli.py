@@ -163,10 +163,15 @@ def bench(
     against: Annotated[str | None, typer.Option(help="another model: times NAME as it is against that one")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the rows there")] = None,
 ):
-    """Times a DMNN at exact rates against the same layers without gates, or any model against another."""
+    """Times a DMNN at exact rates against the same layers without gates, the models that a CNSN detaches against ones
+    built alone, or any model against another."""
+    from keras_dynnets import zoo
+
     chosen = runtimes.split(",") if runtimes else None
     if against:
         rows = _bench_against(name, against, chosen, threads, repeats)
+    elif zoo.registry.find(name).family == "cnsn":
+        rows = _bench_detached(name, chosen, threads, repeats)
     else:
         rows = _bench_rates(name, rates, chosen, threads, repeats)
     if json_file:
@@ -195,6 +200,17 @@ def _bench_against(name, against, runtimes, threads, repeats):
         line(row.runtime, row.batch, f"{row.macs_share:.3f}", row.ms, row.baseline_ms, f"{row.ratio:.3f}")
 
     return compare(name, against, runtimes, threads, 4 * repeats, progress=show)
+
+
+def _bench_detached(name, runtimes, threads, repeats):
+    from keras_dynnets.profile import compare_detached
+
+    line = _lines("{:10} {:19} {:>5} {:>9} {:>9} {:>6}", "model", "runtime", "batch", "ms", "alone ms", "ratio")
+
+    def show(row):
+        line(row.name, row.runtime, row.batch, row.ms, row.baseline_ms, f"{row.ratio:.3f}")
+
+    return compare_detached(name, runtimes, threads, 4 * repeats, progress=show)
 
 
 def _bench_rates(name, rates, runtimes, threads, repeats):

@@ -8,6 +8,7 @@ import pytest
 
 import helpers
 from keras_dynnets import cli, demo, zoo
+from keras_dynnets.zoo import registry
 
 
 @pytest.fixture
@@ -90,6 +91,38 @@ def test_bench_against(command, tmp_path, monkeypatch):
     code, output = command("bench", "tissue_mlp", "--against", "resnet20")
     assert code == 2 and "compare networks that take the same" in output.err
     assert "runtime" not in output.out
+
+
+def test_bench_detached(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_dynnets.profile.baseline.set_tensorflow_threads", lambda threads: None)
+    monkeypatch.setitem(registry.ENTRIES, "parts", helpers.PARTS_ENTRY)
+    file = tmp_path / "rows.json"
+    code, _ = command("bench", "parts", "--repeats", "1", "--runtimes", "tensorflow_training,litert", "--json", file)
+    assert code == 0
+    rows = [(r["name"], r["runtime"]) for r in json.loads(file.read_text())]
+    assert rows == [(n, "tensorflow_training") for n in ("base", "sub1", "sub2", "whole")] + [
+        (n, "litert") for n in ("base", "sub1", "sub2")
+    ]
+    assert all(r["ratio"] > 0 and r["ms"] > 0 and r["macs_share"] == 1 for r in json.loads(file.read_text()))
+
+
+def test_evaluate_draws_accuracy_against_macs(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(registry.ENTRIES, "parts", helpers.PARTS_ENTRY)
+    weights = tmp_path / "parts.weights.h5"
+    zoo.load("parts", weights=None).save_weights(weights)
+    code, output = command("evaluate", "parts", "--data", "digits", "--weights", weights, "--plots", tmp_path / "plots")
+    assert code == 0 and '"sub2"' in output.out
+    assert (tmp_path / "plots" / "accuracy_against_macs.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_table_of_cnsn(command):
+    code, output = command("table", "cnsn")
+    rows = {line.split()[0]: line for line in output.out.splitlines()}
+    assert code == 0
+    assert "14,728,266  313,201,664           0.314433 / 0.314" in rows["base"]
+    assert "14,690,122  273,880,064           0.274537 / 0.275" in rows["sub1"]
+    assert "13,039,882  123,474,944           0.123612 / 0.124" in rows["sub2"]
 
 
 def test_table(command, monkeypatch):

@@ -27,7 +27,7 @@ def deploy(model, execution="auto", half=False, runtime="tensorflow"):
     Returns:
         A `keras.Model` with the same inputs and outputs.
     """
-    model = _without_slices(model)
+    model = without_slices(model)
     norms = _foldable(model)
     values = {}
 
@@ -73,7 +73,7 @@ def deploy_parts(parts, execution="auto", half=False, runtime="tensorflow"):
     return {name: keras.Model(together.input, outputs[name], name=part.name) for name, part in parts.items()}
 
 
-def _without_slices(model):
+def without_slices(model):
     """The model with plain layers where some use a part of another's weights."""
     sliced = {layer: layer.plain() for layer in model.layers if hasattr(layer, "plain")}
     if not sliced:

@@ -203,7 +203,7 @@ class CNSN(keras.Model):
 
     # ---- training
 
-    def compile(self, optimizer="rmsprop", loss=None, metrics=None, weighted_metrics=None, loss_weights=None, **kwargs):
+    def compile(self, optimizer="rmsprop", loss=None, loss_weights=None, metrics=None, weighted_metrics=None, **kwargs):
         """As of `keras.Model`; a loss and metrics that are no dict by name are those of every model.
 
         `loss_weights`: in the order of `names` or a dict by name; default: those that the model was made with.

@@ -1,6 +1,6 @@
 """What a model costs, counted and measured."""
 
-from keras_dynnets.profile.baseline import Comparison, compare, grouped_conv_factor
+from keras_dynnets.profile.baseline import Comparison, compare, compare_detached, grouped_conv_factor
 from keras_dynnets.profile.choose import Choice, choose
 from keras_dynnets.profile.count import Count, LayerCost, count, graph_macs
 from keras_dynnets.profile.latency import Row, bench

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_dynnets import zoo
 from keras_dynnets.export import litert, onnx
+from keras_dynnets.export.deploy import without_slices
 from keras_dynnets.layers import GroupedConv2D
 from keras_dynnets.profile.count import count
 from keras_dynnets.profile.latency import seconds_of, set_tensorflow_threads
@@ -21,12 +22,14 @@ class Comparison:
     """One measurement of a network against its baseline.
 
     Attributes:
+        name: of the network.
         runtime, batch, threads: where and how both ran.
         macs_share: MACs of the network / MACs of the baseline.
         ms, baseline_ms: median time of a call.
         ratio: median of the ratios of calls made in turn, network / baseline.
     """
 
+    name: str
     runtime: str
     batch: int
     threads: int
@@ -56,8 +59,7 @@ def compare(name, against, runtimes=None, threads=1, repeats=20, seed=0, progres
         ValueError: an unknown name or runtime, or networks that take different images.
     """
     runtimes = list(AGAINST) if runtimes is None else runtimes
-    if unknown := set(runtimes) - set(AGAINST):
-        raise ValueError(f"runtime {', '.join(unknown)} is unknown; there are {', '.join(AGAINST)}")
+    _check_runtimes(runtimes)
     shapes = [zoo.registry.find(n).input_shape for n in (name, against)]
     if gated := [n for n in (name, against) if zoo.registry.find(n).family == "dmnn"]:
         raise ValueError(f"{gated[0]} does as much work as its gates let it; bench {gated[0]} alone, at exact rates")
@@ -66,23 +68,59 @@ def compare(name, against, runtimes=None, threads=1, repeats=20, seed=0, progres
     set_tensorflow_threads(threads)
     keras.utils.set_random_seed(seed)
     models = [zoo.load(n, weights=None) for n in (name, against)]
-    share = count(models[0]).macs / count(models[1]).macs
-    rng = np.random.default_rng(seed)
     rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for runtime in runtimes:
-            batch = AGAINST[runtime]
-            images = rng.uniform(0, 255, (batch, *shapes[0])).astype("float32")
-            calls = [call_in(runtime, model, batch, threads, Path(folder)) for model in models]
-            times = _in_turn(calls, images, repeats)
-            own, base = 1e3 * np.median(times, axis=0)
-            ratio = float(np.median(times[:, 0] / times[:, 1]))
-            row = Comparison(
-                runtime, batch, threads, round(share, 4), round(own, 3), round(base, 3), round(ratio, 4)
-            )
-            rows.append(row)
-            progress(row)
+    for runtime in runtimes:
+        rows.append(_compared(name, runtime, models, threads, repeats, seed))
+        progress(rows[-1])
     return rows
+
+
+def compare_detached(name, runtimes=None, threads=1, repeats=20, seed=0, progress=lambda row: None):
+    """Times every model that a CNSN of the zoo detaches in turn with one of the same layers and weights of its own.
+
+    In "tensorflow_training" one row more, "whole": a step of the CNSN / the sum of a step of each of its models.
+    Arguments, result and errors as of `compare`.
+    """
+    runtimes = list(AGAINST) if runtimes is None else runtimes
+    _check_runtimes(runtimes)
+    set_tensorflow_threads(threads)
+    keras.utils.set_random_seed(seed)
+    model = zoo.load(name, weights=None)
+    rows = []
+    for runtime in runtimes:
+        for part in model.names:
+            pair = [model.part(part), keras.models.clone_model(without_slices(model.part(part)))]
+            rows.append(_compared(part, runtime, pair, threads, repeats, seed))
+            progress(rows[-1])
+        if runtime == "tensorflow_training":
+            networks = [model, *(model.part(part) for part in model.names)]
+            rows.append(_compared("whole", runtime, networks, threads, repeats, seed))
+            progress(rows[-1])
+    return rows
+
+
+def _check_runtimes(runtimes):
+    if unknown := set(runtimes) - set(AGAINST):
+        raise ValueError(f"runtime {', '.join(unknown)} is unknown; there are {', '.join(AGAINST)}")
+
+
+def _compared(name, runtime, models, threads, repeats, seed):
+    """The first model in turn with the others, of which the times are added."""
+    batch = AGAINST[runtime]
+    shape = (batch, *models[0].input_shape[1:])
+    images = np.random.default_rng(seed).uniform(0, 255, shape).astype("float32")
+    with tempfile.TemporaryDirectory() as folder:
+        folders = [Path(folder) / str(i) for i in range(len(models))]
+        for place in folders:
+            place.mkdir()
+        calls = [call_in(runtime, m, batch, threads, place) for m, place in zip(models, folders, strict=True)]
+        times = _in_turn(calls, images, repeats)
+    times = np.stack([times[:, 0], times[:, 1:].sum(1)], axis=1)
+    own, base = 1e3 * np.median(times, axis=0)
+    own_macs, *macs = (count(m).macs for m in models)
+    share = round(own_macs / macs[0], 4) if len(macs) == 1 else 1.0  # a CNSN's step runs all of its models
+    ratio = float(np.median(times[:, 0] / times[:, 1]))
+    return Comparison(name, runtime, batch, threads, share, round(own, 3), round(base, 3), round(ratio, 4))
 
 
 def grouped_conv_factor(shape=(32, 16, 16, 128), groups=16, steps=5):
