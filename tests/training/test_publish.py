@@ -34,11 +34,10 @@ def test_what_is_published_loads_by_its_tag(run, tmp_path, monkeypatch):
     record = publish(run, shelf=shelf)
     monkeypatch.setattr(weights, "SHELF", shelf)
     assert zoo.labels("tiny", "digits") == tuple("0123456789")
-    images = load_data("digits").test.images[:8]
     from_run = zoo.load("tiny", run / "model.weights.h5", target_rate=0.5)
-    np.testing.assert_array_equal(
-        zoo.load("tiny", weights="digits").predict(images, verbose=0), from_run.predict(images, verbose=0)
-    )
+    published = zoo.load("tiny", weights="digits")
+    for value, trained in zip(published.get_weights(), from_run.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, trained.astype("float16"))
     card = (shelf / "tiny" / "README.md").read_text()
     assert record.sha256 in card and f"{record.metrics['accuracy']:.2%} top-1 on the 299 test images" in card
     assert record.file == f"tiny-digits-{record.sha256[:8]}.weights.h5"
