@@ -1,7 +1,11 @@
 from keras_dynnets.layers.batch_normalization import BatchNormalization
 from keras_dynnets.layers.channel_slice import ChannelSlice
+from keras_dynnets.layers.generated_conv import GeneratedConv2D
 from keras_dynnets.layers.grouped_conv import GroupedConv2D
 from keras_dynnets.layers.gumbel_gate import GumbelGate
+from keras_dynnets.layers.input_complexity import InputComplexity
+from keras_dynnets.layers.kernel_ode import KernelODE
+from keras_dynnets.layers.level_normalization import LevelNormalization
 from keras_dynnets.layers.multi_path import MultiPath
 from keras_dynnets.layers.path_controller import PathController
 from keras_dynnets.layers.sliced import SlicedBatchNormalization, SlicedConv2D, SlicedDense

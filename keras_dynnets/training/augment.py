@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from keras_dynnets.models.levels import level_batches
+
 
 class Batches(keras.utils.PyDataset):
     """Shuffled, flipped and translated batches of images in memory.
@@ -18,9 +20,11 @@ class Batches(keras.utils.PyDataset):
             so that a training sees no black edges that test images do not have.
         seed: of everything random.
         steps: batches an epoch at most; None for all.
+        levels: of each image, where a batch has images of one level (see `PuppetCNN`); what is left of
+            each is left out.
     """
 
-    def __init__(self, split, batch_size, flip=True, translate=4, seed=0, steps=None):
+    def __init__(self, split, batch_size, flip=True, translate=4, seed=0, steps=None, levels=None):
         super().__init__()
         self.split = split
         self.batch_size = batch_size
@@ -28,21 +32,22 @@ class Batches(keras.utils.PyDataset):
         self.translate = translate
         self.seed = seed
         self.steps = steps
+        self.levels = np.zeros(len(split), int) if levels is None else levels
         self.start_epoch(0)
 
     def start_epoch(self, epoch):
         self.epoch = epoch
-        self.order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
+        rng = np.random.default_rng((self.seed, epoch))
+        self.batches = level_batches(self.levels, self.batch_size, rng, whole=True)
 
     def on_epoch_end(self):
         self.start_epoch(self.epoch + 1)
 
     def __len__(self):
-        whole = len(self.split) // self.batch_size
-        return min(whole, self.steps or whole)
+        return min(len(self.batches), self.steps or len(self.batches))
 
     def __getitem__(self, index):
-        rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
+        rows = self.batches[index]
         rng = np.random.default_rng((self.seed, self.epoch, index))
         images = self._translated(self.split.images[rows], rng)
         if self.flip:

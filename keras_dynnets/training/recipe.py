@@ -12,7 +12,7 @@ class Recipe(BaseModel):
     """How one zoo entry is trained on one data set.
 
     The schedule is a linear warm-up, then a cosine to zero; the optimiser Nesterov
-    SGD with decoupled weight decay on kernels only.
+    SGD or Adam, with decoupled weight decay on kernels only.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -24,12 +24,14 @@ class Recipe(BaseModel):
     batch_size: int = Field(gt=0)
     learning_rate: float = Field(gt=0, description="at the end of the warm-up")
     warmup_epochs: float = Field(ge=0)
-    momentum: float = Field(ge=0, lt=1)
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(ge=0, description="a step shrinks kernels by learning rate x this")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     flip: bool = True
     translate: int = Field(default=4, ge=0)
     validation: int = Field(default=2000, gt=0, description="training images set aside")
+    train_images: int | None = Field(default=None, gt=0, description="of the others; None for all")
     seed: int = 0
     dtype_policy: Literal["float32", "mixed_bfloat16"] = Field(default="float32", description="of training alone")
     options: dict = Field(default={}, description="of zoo.load: target_rate, ...")

@@ -14,11 +14,14 @@ import numpy as np
 from keras_dynnets import zoo
 from keras_dynnets.layers import PathController
 from keras_dynnets.layers.grouped_conv import has_gpu
-from keras_dynnets.models import CNSN, DMNN
+from keras_dynnets.models import CNSN, DMNN, PuppetCNN
 from keras_dynnets.profile import measure
 from keras_dynnets.training.augment import Batches
 from keras_dynnets.training.data import load_data
 from keras_dynnets.training.recipe import Recipe
+
+
+CALIBRATION = 5000  # images for the batch-norm statistics of a Puppet-CNN's levels
 
 
 def train(recipe, folder, data_dir=None, steps=None):
@@ -51,7 +54,12 @@ def train(recipe, folder, data_dir=None, steps=None):
     keras.utils.set_random_seed(recipe.seed)
     with _dtype_policy(recipe.dtype_policy):
         model = zoo.load(recipe.entry, weights=None, **form)
-    batches = Batches(data.train, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed, steps)
+    images = data.train.take(slice(recipe.train_images))
+    levels = None
+    if isinstance(model, PuppetCNN):
+        model.rank(images.images)
+        levels = model.levels_of(images.images)
+    batches = Batches(images, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed, steps, levels)
     compile_for(model, recipe, len(batches))
     validation = (data.validation.images.astype("float32"), _targets(data.validation.labels, recipe, data))
     clock = _Clock(folder / "seconds.txt")
@@ -68,6 +76,8 @@ def train(recipe, folder, data_dir=None, steps=None):
             clock,
         ],
     )
+    if isinstance(model, PuppetCNN):
+        model.calibrate(images.images[:CALIBRATION])
     model.save_weights(folder / "model.weights.h5")
     # What is reported is what the file gives in float32, whatever the training computed in.
     trained = zoo.load(recipe.entry, folder / "model.weights.h5", **form)
@@ -106,9 +116,13 @@ def compile_for(model, recipe, steps):
     )
     if not recipe.warmup_epochs:
         schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.epochs * steps)
-    optimizer = keras.optimizers.SGD(
-        schedule, momentum=recipe.momentum, nesterov=recipe.momentum > 0, weight_decay=recipe.weight_decay or None
-    )
+    decay = recipe.weight_decay or None
+    if recipe.optimizer == "adam":
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=decay) if decay else keras.optimizers.Adam(schedule)
+    else:
+        optimizer = keras.optimizers.SGD(
+            schedule, momentum=recipe.momentum, nesterov=recipe.momentum > 0, weight_decay=decay
+        )
     if recipe.weight_decay:
         # Decay would shrink a controller's logits until its gates hang on nothing but noise.
         controllers = [layer for layer in model.layers if isinstance(layer, PathController)]

@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 
 from keras_dynnets import cost, graph
-from keras_dynnets.models import DMNN, cnsn, lenet5, mlp, mobilenet_v2, resnet, tissue, vgg
+from keras_dynnets.models import DMNN, cnsn, convnet, lenet5, mlp, mobilenet_v2, puppet, resnet, tissue, vgg
 from keras_dynnets.zoo.entry import Entry, Info
 from keras_dynnets.zoo.weights import load_part, records, verified_file
 
@@ -71,6 +71,17 @@ def _entries():
     for name, (builder, form, arguments) in stacked.items():
         smallest = 32 if "vgg" in name else 16
         yield Entry(name, "tissue", builder, *form, "2205.01508", arguments, smallest)
+    for name in ("convnet", "convnet_128", "alexnet_conv", "vgg16_conv", "resnet18_conv"):
+        yield Entry(name, "convnet", convnet, *cifar, "2411.12876", {"network": name})
+    puppets = {
+        "puppet_cnn": "convnet",
+        "puppet_cnn_128": "convnet_128",
+        "puppet_alexnet": "alexnet_conv",
+        "puppet_vgg16": "vgg16_conv",
+        "puppet_resnet18": "resnet18_conv",
+    }
+    for name, network in puppets.items():
+        yield Entry(name, "puppet", puppet.puppet_cnn, *cifar, "2411.12876", {"network": network})
 
 
 ENTRIES = {entry.name: entry for entry in _entries()}

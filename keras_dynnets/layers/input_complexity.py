@@ -1,0 +1,106 @@
+"""How complex an image is, one number."""
+
+import keras
+import numpy as np
+from keras import ops
+
+BINS = 256
+DIGIT = 16  # a bin's number has two digits to this base
+
+
+@keras.saving.register_keras_serializable(package="keras_dynnets")
+class InputComplexity(keras.layers.Layer):
+    """Complexity of images: half the entropy of their pixels, half that of their Fourier magnitudes (Puppet-CNN, section 3.3).
+
+    `H = (E(X) + E(|F(X)|)) / 2`, `E(v) = -sum p log2 p / 8` with p the share of the values in each of 256 bins
+    of width 1 round 0, 1, ..., 255; further values count in the last one. F is the two-dimensional discrete Fourier
+    transform of each channel, divided by the root of the number of pixels, so that its magnitudes are of the
+    order of the pixels. (The paper leaves bins, base and scale open.)
+
+    The transform is a product with constant matrices and the histogram one of two one-hot digits, so that
+    the layer exports to builtin operations everywhere. It has no weights and passes no gradient on. `complexity` is
+    the same for arrays, and faster.
+
+    Call arguments:
+        inputs: images in [0, 255], (batch, height, width, channels).
+
+    Output shape: (batch,), float32 in [0, 1]. 0 for an image of one black; not a number where a pixel is none.
+
+    Example:
+        >>> InputComplexity()(keras.ops.zeros((1, 32, 32, 3)))
+        [0.]
+
+    Reference: Ma et al., Puppet-CNN, arXiv 2411.12876.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, inputs):
+        images = ops.transpose(ops.cast(inputs, "float32"), (0, 3, 1, 2))
+        return ops.stop_gradient(0.5 * (_entropy(images) + _entropy(_magnitude(images))))
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor((inputs.shape[0],), dtype="float32")
+
+
+def _magnitude(images):
+    """Fourier magnitudes of (batch, channels, height, width)."""
+    (ch, sh), (cw, sw) = (_fourier(side) for side in images.shape[2:])
+    cosines, sines = ops.matmul(ch, images), ops.matmul(sh, images)
+    real = ops.matmul(cosines, cw) - ops.matmul(sines, sw)
+    imaginary = ops.matmul(cosines, sw) + ops.matmul(sines, cw)
+    return ops.sqrt(real * real + imaginary * imaginary)
+
+
+def _fourier(side):
+    """Cosines and sines of the unitary transform."""
+    angles = 2 * np.pi / side * (np.outer(np.arange(side), np.arange(side)) % side)
+    return [ops.convert_to_tensor((f(angles) / np.sqrt(side)).astype("float32")) for f in (np.cos, np.sin)]
+
+
+def _entropy(values):
+    values = ops.reshape(values, (-1, int(np.prod(values.shape[1:])), 1))
+    bins = ops.clip(ops.floor(values + 0.5), 0, BINS - 1)
+    high = ops.floor(bins / DIGIT)
+    digits = ops.convert_to_tensor(np.arange(DIGIT, dtype="float32"))
+    high, low = (ops.cast(ops.equal(d, digits), "float32") for d in (high, bins - DIGIT * high))
+    counts = ops.matmul(ops.transpose(high, (0, 2, 1)), low)
+    p = counts / values.shape[1]
+    entropy = -ops.sum(p * ops.log(ops.maximum(p, 1e-12)), axis=(1, 2)) / np.log(BINS)
+    # Comparisons would hide what is not a number.
+    return entropy + 0.0 * ops.sum(values, axis=(1, 2))
+
+
+def complexity(images, chunk=256):
+    """The complexity of images in arrays (see `InputComplexity`).
+
+    Args:
+        images: (n, height, width, channels) in [0, 255], uint8 or float. chunk: images at a time.
+
+    Returns:
+        (n,) float32 in [0, 1].
+
+    Raises:
+        ValueError: another shape, or pixels that are no number.
+    """
+    images = np.asarray(images)
+    if images.ndim != 4:
+        raise ValueError(f"images are (n, height, width, channels), not {images.shape}; give a single one as image[None]")
+    found = np.zeros(len(images), "float32")
+    for start in range(0, len(images), chunk):
+        part = images[start : start + chunk].astype("float32")
+        if not np.isfinite(part).all():
+            bad = np.flatnonzero(~np.isfinite(part).all(axis=(1, 2, 3)))[0] + start
+            raise ValueError(f"image {bad} has pixels that are not finite numbers; images are in [0, 255]")
+        magnitudes = np.abs(np.fft.fft2(part, axes=(1, 2), norm="ortho"))
+        found[start : start + chunk] = 0.5 * (_entropies(part) + _entropies(magnitudes))
+    return found
+
+
+def _entropies(values):
+    n, size = len(values), values[0].size
+    bins = np.clip(np.floor(values.reshape(n, -1) + 0.5), 0, BINS - 1).astype("int64")
+    counts = np.bincount((bins + BINS * np.arange(n)[:, None]).ravel(), minlength=n * BINS).reshape(n, BINS)
+    p = counts / size
+    return -(p * np.log(np.maximum(p, 1e-12))).sum(1) / np.log(BINS)

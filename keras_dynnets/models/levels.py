@@ -1,0 +1,77 @@
+"""Batches of images of one level."""
+
+import keras
+import numpy as np
+
+
+def level_batches(levels, batch_size, rng=None, whole=False):
+    """Rows of one level in every batch.
+
+    Args:
+        levels: of each image, (n,).
+        batch_size: images a batch.
+        rng: a numpy generator to shuffle images and batches with; None keeps the order of the images.
+        whole: whether what is left of a level, fewer than a batch, is left out.
+
+    Returns:
+        A list of arrays of rows.
+    """
+    levels = np.asarray(levels)
+    batches = []
+    for level in np.unique(levels):
+        rows = np.flatnonzero(levels == level)
+        if rng is not None:
+            rng.shuffle(rows)
+        end = len(rows) - len(rows) % batch_size if whole else len(rows)
+        batches += [rows[start : start + batch_size] for start in range(0, end, batch_size)]
+    if rng is not None:
+        rng.shuffle(batches)
+    return batches
+
+
+class LevelBatches(keras.utils.PyDataset):
+    """Arrays in batches of one level each, in another order every epoch.
+
+    Args:
+        arrays: images, then labels and weights if there are any; as for `fit`.
+        levels: of each image. batch_size: images a batch; what is left of a level makes a smaller one.
+        shuffle, seed: of images and batches.
+    """
+
+    def __init__(self, arrays, levels, batch_size=32, shuffle=True, seed=0):
+        super().__init__()
+        self.arrays, self.levels, self.batch_size = arrays, levels, batch_size
+        self.rng = np.random.default_rng(seed) if shuffle else None
+        self.on_epoch_end()
+
+    def on_epoch_end(self):
+        self.batches = level_batches(self.levels, self.batch_size, self.rng)
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        rows = self.batches[index]
+        return tuple(array[rows] for array in self.arrays)
+
+
+def by_level(dataset, model, batch_size):
+    """A `tf.data` data set of single (image, label) in batches of one level each.
+
+    Args:
+        dataset: unbatched, images first, or images alone.
+        model: the `PuppetCNN`, its complexities ranked (see `PuppetCNN.rank`).
+        batch_size: images a batch; what is left of a level makes a smaller one.
+
+    Returns:
+        The `tf.data.Dataset`.
+    """
+    import tensorflow as tf
+
+    def level(image, *rest):
+        images = tf.cast(image, tf.float32)[None]
+        return tf.cast(model.puppet.place(model.puppet.rank(images))[0], tf.int64)
+
+    return dataset.group_by_window(
+        level, lambda _, images: images.batch(batch_size), window_size=batch_size
+    )

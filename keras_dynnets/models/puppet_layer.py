@@ -1,0 +1,238 @@
+"""The puppet: a CNN whose kernels and depth follow from the complexity of its input."""
+
+import functools
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dynnets import graph
+from keras_dynnets.layers import GeneratedConv2D, InputComplexity, KernelODE, LevelNormalization
+from keras_dynnets.layers.kernel_ode import kernel_of
+from keras_dynnets.models.puppet_plan import Plan
+
+RANKS = 65  # complexities that are stored, at equal steps of their rank
+MOMENTUM = 0.9  # of the statistics
+ADAPT = ("none", "parameters", "depth")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One network of the family.
+
+    Attributes:
+        depth: convolutions that run. dropped: segments that do not.
+        complexity: rank that its kernels are generated from; None for each image's own.
+    """
+
+    depth: int
+    dropped: int
+    complexity: float | None
+
+
+@keras.saving.register_keras_serializable(package="keras_dynnets")
+class Puppet(keras.layers.Layer):
+    """Runs a CNN with generated kernels. `PuppetCNN` is the model of it and says what the arguments are.
+
+    Attributes:
+        branches: the networks that it can be: one for each level; with `levels=None` one for each depth.
+        ode: the puppeteer.
+        quantiles: complexities of the training images at equal ranks, (RANKS,).
+        statistics: mean and variance of every normalised channel in every branch, (branches, 2, channels of all).
+    """
+
+    def __init__(self, network, adapt, levels, normalise_kernels, ode, **kwargs):
+        super().__init__(**kwargs, autocast=False)  # complexity wants the images as they are
+        self.supports_jit = keras.backend.backend() != "tensorflow"  # whose groups of images have sizes that they decide
+        self.adapt, self.levels, self.normalise_kernels, self.ode_options = adapt, levels, normalise_kernels, dict(ode)
+        self.plan = Plan(network)
+        self.ode = KernelODE(self.plan.channels, self.plan.kernel_size, name="puppeteer", **ode)
+        self.complexity = InputComplexity(name="complexity")
+        self.convolutions = [GeneratedConv2D.like(layer) for layer in self.plan.convolutions]
+        self.norms = [
+            LevelNormalization(norm.epsilon, name=norm.name, dtype=norm.dtype_policy) for norm in self.plan.norms
+        ]
+        self.kept = list(self.plan.kept)
+        self.branches = self._branches()
+        ends = np.cumsum([0, *(norm.moving_mean.shape[0] for norm in self.plan.norms)])
+        self.parts = [slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
+
+    def build(self, input_shape):
+        self.ode.build()
+        for layer in (*self.convolutions, *self.norms):
+            layer.built = True
+        self.quantiles = self.add_weight((RANKS,), _unknown, trainable=False, name="quantiles", dtype="float32")
+        channels = self.parts[-1].stop if self.parts else 0
+        self.statistics = self.add_weight(
+            (len(self.branches), 2, channels), _standard, trainable=False, name="statistics", dtype="float32"
+        )
+
+    def _branches(self):
+        segments = self.plan.droppable if self.adapt == "depth" else 0
+
+        def branch(rank, complexity):
+            dropped = segments - int(rank * (segments + 1))
+            return Branch(len(self.plan.running(dropped)), dropped, complexity)
+
+        if self.adapt == "none":
+            return (branch(0.5, 0.5),)
+        count = segments + 1 if self.levels is None else self.levels
+        middles = [(i + 0.5) / count for i in range(count)]
+        return tuple(branch(middle, None if self.levels is None else middle) for middle in middles)
+
+    # ---- running
+
+    def call(self, images, training=None):
+        ranks = self.rank(images)
+        places = self.place(ranks)
+        if training and self.trainable:
+            return self._train(images, ranks, places)
+        if len(self.branches) == 1:
+            return self.run(images, ranks, 0, self.statistics[0])[0]
+        return self._each_in_its_branch(images, ranks, places)
+
+    def rank(self, images):
+        """The share of training images that are less complex, (batch,)."""
+        complexity = self.complexity(images)[:, None]
+        steps = self.quantiles[1:] - self.quantiles[:-1]
+        passed = ops.clip((complexity - self.quantiles[:-1]) / ops.maximum(steps, 1e-7), 0.0, 1.0)
+        return ops.mean(passed, axis=1)
+
+    def place(self, ranks):
+        """Of each rank, the branch that is for it."""
+        count = len(self.branches)
+        return ops.cast(ops.clip(ops.floor(ranks * count), 0, count - 1), "int32")
+
+    def _train(self, images, ranks, places):
+        """All images in the branch of their median, with statistics of the batch; these are taken up."""
+        median = ops.sort(places)[ops.shape(places)[0] // 2]
+        outputs, found = self.run(images, ranks, median)
+        mine = ops.cast(ops.arange(len(self.branches)) == median, "float32")[:, None, None]
+        self.statistics.assign(self.statistics + mine * (1 - MOMENTUM) * (found[None] - self.statistics))
+        return outputs
+
+    def _each_in_its_branch(self, images, ranks, places):
+        """Images in groups; a branch without any does not run."""
+        shape = tuple(self.plan.network.output_shape[1:])
+        fixed_sizes = keras.backend.backend() != "tensorflow"  # there all images run in every branch that has any
+
+        def run(place, outputs):
+            mine = places == place
+            if fixed_sizes:
+                found, _ = self.run(images, ranks, place, ops.take(self.statistics, place, axis=0))
+                return ops.where(ops.reshape(mine, (-1, *(1 for _ in shape))), found, outputs)
+            import tensorflow as tf
+
+            rows = tf.where(mine)
+            part, their_ranks = tf.gather_nd(images, rows), tf.gather_nd(ranks, rows)
+            found, _ = self.run(part, their_ranks, place, self.statistics[place])
+            return tf.tensor_scatter_nd_update(outputs, rows, found)
+
+        def step(place, outputs):
+            return ops.cond(ops.any(places == place), lambda: run(place, outputs), lambda: outputs)
+
+        start = ops.zeros((ops.shape(images)[0], *shape), self.plan.network.outputs[0].dtype)
+        outputs = ops.fori_loop(0, len(self.branches), step, start)
+        return ops.reshape(outputs, (-1, *shape))
+
+    def run(self, images, ranks, place, statistics=None):
+        """One of the networks, chosen when it runs.
+
+        Args:
+            images: (batch, height, width, channels). ranks: of their complexity.
+            place: of the branch, an integer or a tensor.
+            statistics: of its norms, (2, channels of all); None for those of the batch.
+
+        Returns:
+            The output, and the statistics that it was normalised by; those of norms that did not run are the branch's.
+        """
+        known = ops.take(self.statistics, place, axis=0) if statistics is None else statistics
+        of = lambda name, dtype: ops.take(self._table(name, dtype), place)  # noqa: E731
+        complexity = ranks if self.branches[0].complexity is None else of("complexity", "float32")[None]
+        state, step = self.ode.initial(complexity), self.ode.horizon / of("depth", "float32")
+        values, found = {id(self.plan.network.inputs[0]): images}, {}
+        for piece in self.plan.pieces:
+            if piece.runs(max(branch.dropped for branch in self.branches)):
+                state = self._run_piece(piece, values, state, step, statistics, found)
+                continue
+            x = values[id(piece.source)]
+            norms = [i for i, norm in enumerate(self.norms) if norm.name in {n.operation.name for n in piece.nodes}]
+
+            def run(piece=piece, x=x, state=state, norms=norms):
+                inner, used = {id(piece.source): x}, {}
+                state = self._run_piece(piece, inner, state, step, statistics, used)
+                return ops.cast(inner[id(piece.target)], x.dtype), state, [used[i] for i in norms]
+
+            def skip(x=x, state=state, norms=norms):
+                return x, state, [known[:, self.parts[i]] for i in norms]
+
+            x, state, used = ops.cond(of("dropped", "int32") <= piece.turn, run, skip)
+            values[id(piece.target)] = x
+            found |= dict(zip(norms, used, strict=True))
+        rows = [found[i] for i in range(len(self.norms))]
+        return values[id(self.plan.network.outputs[0])], ops.concatenate(rows, axis=1) if rows else known
+
+    def _run_piece(self, piece, values, state, step, statistics, found):
+        """Runs a piece on `values`; takes up what its norms used in `found` and returns the state behind it."""
+        states = {}
+        for layer in self.plan.convolutions:
+            if any(node.operation is layer for node in piece.nodes):
+                state = states[layer] = self.ode.advance(state, step)
+
+        def operation(node):
+            layer = node.operation
+            if layer in states:
+                kernel = kernel_of(states[layer], tuple(layer.kernel.shape), self.normalise_kernels)
+                kernel = kernel if self.branches[0].complexity is None else kernel[0]
+                return functools.partial(self.convolutions[self.plan.convolutions.index(layer)], kernel=kernel)
+            return functools.partial(self._normalise, layer, statistics, found) if layer in self.plan.norms else layer
+
+        graph.run_again(piece.nodes, values, operation)
+        return state
+
+    def _normalise(self, layer, statistics, found, x, mask=None):
+        i = self.plan.norms.index(layer)
+        x, found[i] = self.norms[i](x, statistics=None if statistics is None else statistics[:, self.parts[i]])
+        return x
+
+    def _table(self, name, dtype):
+        return ops.convert_to_tensor([getattr(branch, name) for branch in self.branches], dtype)
+
+    def kernels(self, place):
+        """The kernels of a branch, by the template's layers; of kernels for each image, those of the middling complexity."""
+        branch = self.branches[place]
+        layers = self.plan.running(branch.dropped)
+        complexity = 0.5 if branch.complexity is None else branch.complexity
+        states = self.ode(ops.convert_to_tensor([complexity], "float32"), steps=len(layers))
+        kernel = lambda layer, state: kernel_of(state, tuple(layer.kernel.shape), self.normalise_kernels)[0]  # noqa: E731
+        return {layer: kernel(layer, state) for layer, state in zip(layers, states, strict=True)}
+
+    def compute_output_spec(self, images, training=None):
+        output = self.plan.network.outputs[0]
+        return keras.KerasTensor((images.shape[0], *output.shape[1:]), dtype=output.dtype)
+
+    # ---- config
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "network": keras.saving.serialize_keras_object(self.plan.network),
+            "adapt": self.adapt,
+            "levels": self.levels,
+            "normalise_kernels": self.normalise_kernels,
+            "ode": self.ode_options,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
+
+
+def _unknown(shape, dtype=None):
+    return ops.linspace(0.0, 1.0, shape[0], dtype=dtype)
+
+
+def _standard(shape, dtype=None):
+    return ops.stack([ops.zeros((shape[0], shape[2]), dtype), ops.ones((shape[0], shape[2]), dtype)], axis=1)
