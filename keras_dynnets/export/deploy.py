@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from keras_dynnets import graph
+from keras_dynnets.export.level_switch import LevelSwitch
 from keras_dynnets.layers import GroupedConv2D, MultiPath, StackedUnits2D
 from keras_dynnets.layers.stacked_units import SideBySide
 from keras_dynnets.models import DMNN
@@ -39,6 +40,9 @@ def deploy(model, execution="auto", half=False, runtime="tensorflow"):
             units = layer.side_by_side
             chains = [_fold_sequence(chain, values, runtime) for chain in units.chains]
             return SideBySide(chains, units.reads, units.order, units.axis, name=layer.name, dtype="float32")
+        if isinstance(layer, LevelSwitch):
+            networks = [deploy(network, execution, half, runtime) for network in layer.networks]
+            return layer.of(networks, execution == "conditional")
         inner = getattr(layer, "_functional", layer)
         if isinstance(inner, keras.Function) and not isinstance(inner, DMNN):
             return deploy(inner, execution, half, runtime)

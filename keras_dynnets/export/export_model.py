@@ -17,9 +17,10 @@ import numpy as np
 from keras_dynnets import graph
 from keras_dynnets.export import litert, onnx, saved_model
 from keras_dynnets.export.deploy import deploy_parts
+from keras_dynnets.export.level_switch import LevelSwitch, switching
 from keras_dynnets.export.verify import ExportError, check, verification_images
 from keras_dynnets.layers import MultiPath
-from keras_dynnets.models import CNSN, DMNN
+from keras_dynnets.models import CNSN, DMNN, PuppetCNN
 
 FORMATS = {"litert": litert, "onnx": onnx, "saved_model": saved_model}
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -65,6 +66,7 @@ def export_model(
     labels=None,
     images=None,
     calibration=None,
+    levels=None,
 ):
     """Exports a model to the file of another runtime, and checks the file there.
 
@@ -83,8 +85,11 @@ def export_model(
     model's own batch norm does beyond the base's then costs it a multiplication and an addition a value, which
     `model.detach(i)` alone has folded. Widths below 1 bring their own weights.
 
+    A `PuppetCNN` becomes a file with the plain networks of its levels, each with kernels of its own, and the choice among
+    them by the image's complexity; of a single level, that network and nothing else.
+
     Args:
-        model: a `DMNN`, a `CNSN`, or any functional Keras model with one image input.
+        model: a `DMNN`, a `CNSN`, a `PuppetCNN`, or any functional Keras model with one image input.
         path: the file, or for a SavedModel the folder.
         format: "litert", "onnx" or "saved_model".
         precision: "fp32"; "fp16" for weights stored in half the bytes, computing in float32; or
@@ -97,6 +102,8 @@ def export_model(
             are picked. Default: those of `calibration`, or made-up ones.
         calibration: for "int8", some hundred images in [0, 255] of the kind that the file will
             see; the ranges of all values are taken from them.
+        levels: of a `PuppetCNN`, those that the file has, places in `model.depths`; None for all. An image of another
+            one goes to the nearest.
 
     Returns:
         A `Report`.
@@ -113,8 +120,12 @@ def export_model(
     path = Path(path)
     model = getattr(model, "_functional", None) or model  # what a built Sequential runs
     batch_size = _check(model, path, format, precision, batch_size, gates, labels, images, calibration)
+    if levels is not None and not isinstance(model, PuppetCNN):
+        raise ValueError(f"{model.name} has no levels; only a PuppetCNN has")
     parts = {name: model.part(name) for name in model.names} if isinstance(model, CNSN) else {}
-    network = graph.inference(model)
+    network = switching(model, levels) if isinstance(model, PuppetCNN) else graph.inference(model)
+    if precision == "int8" and any(isinstance(layer, LevelSwitch) for layer in network.layers):
+        raise ValueError(f"int8 is for one network a file; give levels=[k], or export model.materialise(k) of {model.name}")
     writer, half = FORMATS[format], precision == "fp16"
     outputs = ("logits", "gates") if gates else ("logits",)
     more = {} if precision != "int8" else {"calibration": np.asarray(calibration, "float32")}

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_dynnets.export.deploy import deploy, deploy_parts
+from keras_dynnets.export.level_switch import LevelSwitch
 from keras_dynnets.export.inference import inference_function
 from keras_dynnets.export.requirements import require
 from keras_dynnets.graph import nodes
@@ -37,12 +38,27 @@ def write(network, path, batch_size, half, outputs):
         _keep_outputs(proto.graph, outputs)
         if batch_size is None:
             onnx_gates.scan_over_batch(proto.graph)
+    elif switch := next((layer for layer in network.layers if isinstance(layer, LevelSwitch)), None):
+        proto = _with_levels(network, switch, half)
+        if batch_size is None:
+            onnx_gates.scan_over_batch(proto.graph)
     else:
         proto = _convert(deploy(network, half=half, runtime="onnx"), batch_size, outputs)
     if half:
         _store_half(proto.graph)
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
+
+
+def _with_levels(network, switch, half):
+    """A Puppet-CNN for one image: what chooses the level, and the levels' networks each behind an `If`."""
+    from keras_dynnets.export import onnx_levels
+
+    images = keras.Input(network.input_shape[1:], name="images")
+    proto = _convert(keras.Model(images, keras.layers.Lambda(switch.place)(images)), 1, ("logits",))
+    networks = [_convert(deploy(n, half=half, runtime="onnx"), 1, ("logits",)) for n in switch.networks]
+    onnx_levels.choose_with_if(proto.graph, networks)
+    return proto
 
 
 def write_parts(parts, path, batch_size, half):

@@ -40,7 +40,7 @@ def scan_over_batch(graph):
     zero = numpy_helper.from_array(np.array([0]), "scan/axis")
     values = [*graph.input, *graph.output]
     inner = {value.name: f"{value.name}/batch_of_1" for value in values}
-    _rename(graph, inner)
+    rename(graph, inner)
     row = lambda value: helper.make_tensor_value_info(f"{value.name}/row", _dtype(value), _sizes(value)[1:])  # noqa: E731
     enter = [helper.make_node("Unsqueeze", [f"{v.name}/row", zero.name], [inner[v.name]]) for v in graph.input]
     leave = [helper.make_node("Squeeze", [inner[v.name], zero.name], [f"{v.name}/row"]) for v in graph.output]
@@ -69,14 +69,14 @@ def _sizes(value):
     return [dim.dim_value for dim in value.type.tensor_type.shape.dim]
 
 
-def _rename(graph, names):
+def rename(graph, names):
     """Renames tensors wherever nodes of the graph and of its branches read or write them."""
     for node in graph.node:
         node.input[:] = [names.get(i, i) for i in node.input]
         node.output[:] = [names.get(o, o) for o in node.output]
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                _rename(attribute.g, names)
+                rename(attribute.g, names)
 
 
 def _additions(nodes):

@@ -3,10 +3,14 @@
 import numpy as np
 
 from keras_dynnets.export.deploy import deploy
+from keras_dynnets.export.level_switch import LevelSwitch
+from keras_dynnets.layers.input_complexity import complexity
 
 # Of the largest logit. Float32: sums in another order. Half precision is held against weights rounded alike, but where a
 # converter multiplies two constants, it rounds once more: by 2^-11 at most. 8-bit integers round every value to one of 256.
 TOLERANCE = {"fp32": 1e-4, "fp16": 2**-11, "int8": 0.15}
+
+MARGIN = 0.002  # of complexity; a file in half precision has it within 0.0005 (measured on CIFAR-10)
 
 
 class ExportError(RuntimeError):
@@ -17,17 +21,21 @@ def verification_images(network, images=None, count=4):
     """A few images that take paths as different as can be found.
 
     Args:
-        network: functional model with outputs "logits" and, if it has gates, "gates".
+        network: functional model with outputs "logits" and, if it has gates, "gates"; or with a `LevelSwitch`, whose
+            choice may fall otherwise by rounding close to a bound: such images are not taken.
         images: candidates, (n, height, width, 3) in [0, 255]; default: made-up ones
             from flat to noisy, of many colours.
         count: how many to choose.
 
     Returns:
-        The images, float32, and the number of different gate patterns among them.
+        The images, float32, and the number of different gate patterns or levels among them.
     """
     if images is None:
         images = _made_up(network.inputs[0].shape[1:])
     images = np.asarray(images, "float32")
+    for layer in network.layers:
+        if isinstance(layer, LevelSwitch):
+            return _of_all_levels(layer, images, count)
     outputs = keras_outputs(network, images)
     if "gates" not in outputs:
         return images[:count], 1
@@ -38,6 +46,17 @@ def verification_images(network, images=None, count=4):
         distance[chosen] = -1
         chosen.append(int(distance.argmax()))
     return images[chosen], len(np.unique(gates[chosen], axis=0))
+
+
+def _of_all_levels(switch, images, count):
+    found = complexity(images)
+    clear = np.flatnonzero(np.abs(found[:, None] - switch.bounds).min(1) > MARGIN)
+    if not len(clear):
+        raise ExportError("every image to verify with has a complexity on the border of two levels; give others")
+    places = np.searchsorted(switch.bounds, found[clear], side="right")
+    _, first = np.unique(places, return_index=True)
+    order = [*first, *np.setdiff1d(np.arange(len(clear)), first)][: max(count, len(first))]
+    return images[clear[order]], len(first)
 
 
 def _made_up(shape, count=24):

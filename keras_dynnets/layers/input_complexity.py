@@ -6,6 +6,7 @@ from keras import ops
 
 BINS = 256
 DIGIT = 16  # a bin's number has two digits to this base
+LEAST = 1e-7  # share of a value: half precision has it, an image with a value as rare has ten million
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
@@ -67,7 +68,7 @@ def _entropy(values):
     high, low = (ops.cast(ops.equal(d, digits), "float32") for d in (high, bins - DIGIT * high))
     counts = ops.matmul(ops.transpose(high, (0, 2, 1)), low)
     p = counts / values.shape[1]
-    entropy = -ops.sum(p * ops.log(ops.maximum(p, 1e-12)), axis=(1, 2)) / np.log(BINS)
+    entropy = -ops.sum(p * ops.log(ops.maximum(p, LEAST)), axis=(1, 2)) / np.log(BINS)
     # Comparisons would hide what is not a number.
     return entropy + 0.0 * ops.sum(values, axis=(1, 2))
 
@@ -103,4 +104,4 @@ def _entropies(values):
     bins = np.clip(np.floor(values.reshape(n, -1) + 0.5), 0, BINS - 1).astype("int64")
     counts = np.bincount((bins + BINS * np.arange(n)[:, None]).ravel(), minlength=n * BINS).reshape(n, BINS)
     p = counts / size
-    return -(p * np.log(np.maximum(p, 1e-12))).sum(1) / np.log(BINS)
+    return -(p * np.log(np.maximum(p, LEAST))).sum(1) / np.log(BINS)

@@ -8,6 +8,7 @@ STATES = ("noise", "rank_one", "constant")
 METHODS = ("euler", "midpoint", "rk4")
 TURN = np.pi / 4  # of the initial state, from the least to the most complex image
 EPSILON = 1e-5
+PRIME = 2**31 - 1
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
@@ -79,8 +80,9 @@ class KernelODE(keras.layers.Layer):
             self.complexity_factor = self.add_weight((c,), "zeros", name="complexity_factor")
             self.plane_factor = self.add_weight((k * k,), "ones", name="plane_factor")
         elif self.state == "noise":
-            # Made here and kept as constants; not weights, since a file need not hold what a seed gives.
-            self._noise = np.random.default_rng(self.seed).standard_normal((2, c, k, k, c), "float32")
+            # Kept as constants; not weights, since a file need not hold what a seed gives.
+            positions = np.arange(2 * c * k * k * c, dtype="int64")
+            self._noise = seeded_noise(positions, self.seed).astype("float32").reshape(2, c, k, k, c)
 
     def call(self, complexity, steps):
         state = self.initial(complexity)
@@ -143,6 +145,21 @@ def _normalised(x, gamma, beta):
     """Batch norm of each state by its own statistics; x is (batch, positions, channels)."""
     mean, variance = ops.moments(x, axes=[1], keepdims=True)
     return (x - mean) * (ops.rsqrt(variance + EPSILON) * gamma) + beta
+
+
+def seeded_noise(positions, seed):
+    """Noise of zero mean and unit variance, uniformly distributed, that is the same in every library and version.
+
+    A hash of the position: three products modulo the prime 2^31 - 1, in 64-bit integers.
+
+    Args:
+        positions: int64, an array of numpy's or of another library with the same operators.
+        seed: an integer.
+    """
+    x = (positions * 48271 + (seed * 69621 + 1) % PRIME) % PRIME
+    for shift in (1013904223, 362437069, 521288629):
+        x = x * ((x + shift) % PRIME) % PRIME
+    return (x / PRIME - 0.5) * 12**0.5
 
 
 def kernel_of(state, shape, normalise=True):

@@ -30,7 +30,7 @@ def materialised(puppet, place, name):
         if not isinstance(layer, keras.Layer):
             return layer  # an operation of keras.ops, without a state
         if layer in folded.values():
-            return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
+            return keras.layers.Identity(name=layer.name)
         config = layer.get_config()
         if layer in kernels:
             config["use_bias"] = layer in folded

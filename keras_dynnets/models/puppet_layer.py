@@ -148,12 +148,14 @@ class Puppet(keras.layers.Layer):
             The output, and the statistics that it was normalised by; those of norms that did not run are the branch's.
         """
         known = ops.take(self.statistics, place, axis=0) if statistics is None else statistics
-        of = lambda name, dtype: ops.take(self._table(name, dtype), place)  # noqa: E731
-        complexity = ranks if self.branches[0].complexity is None else of("complexity", "float32")[None]
-        state, step = self.ode.initial(complexity), self.ode.horizon / of("depth", "float32")
+        complexity = ranks
+        if self.branches[0].complexity is not None:
+            complexity = ops.reshape(self._of("complexity", "float32", place), (1,))
+        state, step = self.ode.initial(complexity), self.ode.horizon / self._of("depth", "float32", place)
         values, found = {id(self.plan.network.inputs[0]): images}, {}
+        most_dropped = max(branch.dropped for branch in self.branches)
         for piece in self.plan.pieces:
-            if piece.runs(max(branch.dropped for branch in self.branches)):
+            if piece.runs(most_dropped):
                 state = self._run_piece(piece, values, state, step, statistics, found)
                 continue
             x = values[id(piece.source)]
@@ -167,7 +169,7 @@ class Puppet(keras.layers.Layer):
             def skip(x=x, state=state, norms=norms):
                 return x, state, [known[:, self.parts[i]] for i in norms]
 
-            x, state, used = ops.cond(of("dropped", "int32") <= piece.turn, run, skip)
+            x, state, used = _either(self._of("dropped", "int32", place) <= piece.turn, run, skip)
             values[id(piece.target)] = x
             found |= dict(zip(norms, used, strict=True))
         rows = [found[i] for i in range(len(self.norms))]
@@ -196,8 +198,11 @@ class Puppet(keras.layers.Layer):
         x, found[i] = self.norms[i](x, statistics=None if statistics is None else statistics[:, self.parts[i]])
         return x
 
-    def _table(self, name, dtype):
-        return ops.convert_to_tensor([getattr(branch, name) for branch in self.branches], dtype)
+    def _of(self, name, dtype, place):
+        """A property of the branch in a place; a number where the place is one, so that nothing is left to be chosen."""
+        if isinstance(place, int):
+            return getattr(self.branches[place], name)
+        return ops.take(ops.convert_to_tensor([getattr(branch, name) for branch in self.branches], dtype), place)
 
     def kernels(self, place):
         """The kernels of a branch, by the template's layers; of kernels for each image, those of the middling complexity."""
@@ -228,6 +233,12 @@ class Puppet(keras.layers.Layer):
     def from_config(cls, config):
         config = dict(config)
         return cls(keras.saving.deserialize_keras_object(config.pop("network")), **config)
+
+
+def _either(condition, run, skip):
+    if isinstance(condition, bool):
+        return run() if condition else skip()
+    return ops.cond(condition, run, skip)
 
 
 def _unknown(shape, dtype=None):
