@@ -105,6 +105,11 @@ class PuppetCNN(keras.Model):
         """Convolutions that run in each of the networks, from the least complex images' on."""
         return tuple(branch.depth for branch in self.puppet.branches)
 
+    @property
+    def level_macs(self):
+        """MACs an image of each of them."""
+        return tuple(self.plan.macs(branch.dropped) for branch in self.puppet.branches)
+
     # ---- levels
 
     def levels_of(self, images):

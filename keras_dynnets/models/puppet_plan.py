@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import keras
 
+from keras_dynnets import cost
 from keras_dynnets.models.cut_points import Cuts
 
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
@@ -76,6 +77,12 @@ class Plan:
         """The convolutions that run when so many pieces are dropped, in running order."""
         present = {node.operation for piece in self.pieces if piece.runs(dropped) for node in piece.nodes}
         return [layer for layer in self.convolutions if layer in present]
+
+    def macs(self, dropped):
+        """MACs an image when so many pieces are dropped (see `cost`)."""
+        running = [node for piece in self.pieces if piece.runs(dropped) for node in piece.nodes]
+        calls = [(n.operation, n.arguments.keras_tensors[0].shape) for n in running if isinstance(n.operation, keras.Layer)]
+        return sum(cost.layer_macs(*call) for call in calls)
 
 
 def _generates(layer):

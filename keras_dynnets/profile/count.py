@@ -10,6 +10,7 @@ import keras
 
 from keras_dynnets import cost, graph
 from keras_dynnets.layers import MultiPath
+from keras_dynnets.models import PuppetCNN
 
 # What a MAC is in `cost`: the other operations that TensorFlow gives FLOPs to (additions, means) have none.
 COUNTED = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
@@ -37,6 +38,7 @@ class Count:
             empty where nothing is gated. `macs = fixed_macs +` all of them.
         flops: FLOPs of all layers in the convention of TissueNet's tables (see `cost.layer_flops`).
         layers: the layers that have parameters or MACs, in running order.
+        level_macs: MACs of each level of a `PuppetCNN`, without those of its kernels' generation, which an image does not take.
     """
 
     params: int
@@ -45,6 +47,7 @@ class Count:
     path_macs: tuple
     flops: int
     layers: tuple = field(repr=False)
+    level_macs: tuple = ()
 
     def efficiency(self, accuracy, baseline, baseline_accuracy):
         """What accuracy an operation and a parameter buy, against a baseline: TissueNet's CE and SE.
@@ -83,9 +86,13 @@ def count(model):
         4089184256
     """
     rows, path_macs, seen, flops = {}, [], set(), 0
-    for layer, input_shape in graph.calls(inference_network(model)):
+    puppet = model.plan if isinstance(model, PuppetCNN) else None
+    generated = {*puppet.convolutions, *puppet.norms} if puppet else ()
+    for layer, input_shape in graph.calls(puppet.network if puppet else inference_network(model)):
         params, macs = rows.get(layer, (0, 0))
-        if hasattr(layer, "params"):  # it uses a part of another layer's weights
+        if layer in generated:
+            pass  # what the puppeteer makes is not stored
+        elif hasattr(layer, "params"):  # it uses a part of another layer's weights
             params = layer.params
         else:
             new = [v for v in _learned(layer) if id(v) not in seen]
@@ -95,10 +102,13 @@ def count(model):
         flops += cost.layer_flops(layer, input_shape)
         if isinstance(layer, MultiPath):
             path_macs.append(tuple(layer.path_macs(input_shape)))
+    if puppet:
+        rows[model.puppet.ode] = model.puppet.ode.count_params(), 0
     layers = tuple(LayerCost(layer.name, *row) for layer, row in rows.items() if any(row))
     macs = sum(row.macs for row in layers)
     gated = sum(map(sum, path_macs))
-    return Count(sum(row.params for row in layers), macs, macs - gated, tuple(path_macs), flops, layers)
+    levels = tuple(model.level_macs) if puppet else ()
+    return Count(sum(row.params for row in layers), macs, macs - gated, tuple(path_macs), flops, layers, levels)
 
 
 def graph_macs(model):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_dynnets.models import DMNN
+from keras_dynnets.models import DMNN, PuppetCNN
 from keras_dynnets.profile.count import count
 
 
@@ -117,7 +117,7 @@ def measure(model, images, batch_size=32):
     on the batch nor on the form of execution; time is another matter.
 
     Args:
-        model: a DMNN, or any other model that `count` takes: there every image costs the same.
+        model: a DMNN, a `PuppetCNN`, or any other model that `count` takes: there every image costs the same.
         images: (n, height, width, channels) of the model's size, uint8 or float in [0, 255].
         batch_size: images a step.
 
@@ -129,6 +129,10 @@ def measure(model, images, batch_size=32):
     """
     worst_macs = count(model).macs
     images = _checked(images, model.input_shape[1:])
+    if isinstance(model, PuppetCNN):
+        macs = np.array(model.level_macs)[model.levels_of(images)]
+        logits = model.predict(images, batch_size, verbose=0)
+        return Measurement(np.zeros((len(images), 0, 0), "uint8"), logits, macs, worst_macs)
     if not isinstance(model, DMNN):
         logits = model.predict(images, batch_size, verbose=0)
         return Measurement(np.zeros((len(images), 0, 0), "uint8"), logits, np.full(len(images), worst_macs), worst_macs)

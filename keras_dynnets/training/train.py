@@ -147,13 +147,10 @@ def evaluate(model, split, batch_size=500):
     """
     measured = measure(model, split.images, batch_size)
     results = {"accuracy": float((measured.logits.argmax(-1) == split.labels).mean()), "images": len(split)}
+    if isinstance(model, (DMNN, PuppetCNN)):
+        results |= {"macs_mean": measured.mean_macs, "macs_all_on": measured.worst_macs, "macs_share": measured.mean_macs_share}
     if isinstance(model, DMNN):
-        results |= {
-            "macs_mean": measured.mean_macs,
-            "macs_all_on": measured.worst_macs,
-            "macs_share": measured.mean_macs_share,
-            "execution_rate": measured.mean_execution_rate,
-        }
+        results["execution_rate"] = measured.mean_execution_rate
     if isinstance(model, CNSN):
         accuracy = {name: evaluate(model.part(name), split, batch_size)["accuracy"] for name in model.names[1:]}
         results["sub_models"] = {"base": results["accuracy"], **accuracy}
