@@ -261,9 +261,9 @@ def bench_grouped():
 
 
 @app.command()
-def table(family: Annotated[str, typer.Argument(help="tissue or cnsn")]):
+def table(family: Annotated[str, typer.Argument(help="tissue, cnsn or puppet")]):
     """A paper's table of parameters and operations, ours beside theirs."""
-    tables = {"tissue": _tissue_table, "cnsn": _cnsn_table}
+    tables = {"tissue": _tissue_table, "cnsn": _cnsn_table, "puppet": _puppet_table}
     if family not in tables:
         raise ValueError(f"there is no table {family!r}; there are {', '.join(tables)}")
     tables[family]()
@@ -282,6 +282,15 @@ def _cnsn_table():
         "without the first two convolutions sub-model0; its table calls it sub-model1.",
         soft_wrap=True,
     )
+
+
+def _puppet_table():
+    from keras_dynnets.profile import puppet_table
+
+    line = _lines("{:>5} {:>17} {:>30} {:>17}", "C", "trainable values", "more with a rank-one start", "megabytes")
+    out.print("Puppet-CNN (arXiv 2411.12876), ours / the paper's; C^2 + 15 C float32 values", soft_wrap=True)
+    for row in puppet_table():
+        line(row.channels, f"{row.params:,}", f"{row.initial_state:,}", f"{4e-6 * row.params:.2f} / {row.printed:.2f}")
 
 
 def _tissue_table():

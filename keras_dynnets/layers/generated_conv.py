@@ -19,9 +19,6 @@ class GeneratedConv2D(keras.layers.Layer):
             of them run as one convolution with as many groups as there are images.
 
     Output shape: (batch, new height, new width, filters).
-
-    Raises:
-        ValueError: kernels for each image of a convolution with groups.
     """
 
     def __init__(
@@ -60,13 +57,15 @@ class GeneratedConv2D(keras.layers.Layer):
 
     def _each(self, inputs, kernels, form):
         """A kernel for each image: images side by side, as channels."""
-        if self.groups > 1 or self.depthwise:
-            raise ValueError(f"{self.name}: kernels for each image are those of convolutions without groups")
         n = ops.shape(inputs)[0]
         _, height, width, channels = inputs.shape
-        rows, columns, _, filters = kernels.shape[1:]
+        rows, columns, reads, filters = kernels.shape[1:]
         images = ops.reshape(ops.transpose(inputs, (1, 2, 0, 3)), (1, height, width, n * channels))
-        kernel = ops.reshape(ops.transpose(kernels, (1, 2, 3, 0, 4)), (rows, columns, channels, n * filters))
+        if self.depthwise:
+            kernel = ops.reshape(ops.transpose(kernels, (1, 2, 0, 3, 4)), (rows, columns, n * channels, filters))
+            outputs = ops.depthwise_conv(images, kernel, self.strides, **form)
+            return self._apart(outputs, n, channels * filters)
+        kernel = ops.reshape(ops.transpose(kernels, (1, 2, 3, 0, 4)), (rows, columns, reads, n * filters))
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
@@ -76,6 +75,10 @@ class GeneratedConv2D(keras.layers.Layer):
             )
         else:
             outputs = ops.conv(images, kernel, self.strides, **form)
+        return self._apart(outputs, n, filters)
+
+    @staticmethod
+    def _apart(outputs, n, filters):
         outputs = ops.reshape(outputs, (*outputs.shape[1:3], n, filters))
         return ops.transpose(outputs, (2, 0, 1, 3))
 

@@ -113,7 +113,7 @@ def _segments(cuts, convolutions):
     steps = list(zip(through, through[1:], strict=False))
     begins = [n for n, (a, b) in enumerate(steps) if any(a < i <= b for i in heavy)]
     segments = []
-    for n, following in zip(begins, [*begins[1:], len(steps)], strict=True):
+    for n, following in zip(begins, [*begins, len(steps)][1:], strict=True):
         start = steps[n][0]
         shape = cuts.nodes[start].outputs[0].shape
         ends = [end for _, end in steps[n:following] if cuts.nodes[end].outputs[0].shape == shape]

@@ -6,4 +6,4 @@ from keras_dynnets.profile.count import Count, LayerCost, count, graph_macs
 from keras_dynnets.profile.latency import Row, bench
 from keras_dynnets.profile.measure import Measurement, measure
 from keras_dynnets.profile.plots import accuracy_against_macs, easy_and_hard, execution_rates, macs_histogram
-from keras_dynnets.profile.tables import cnsn_table, tissue_table
+from keras_dynnets.profile.tables import cnsn_table, puppet_table, tissue_table

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from keras_dynnets import cost, graph, zoo
+from keras_dynnets.layers import KernelODE
 from keras_dynnets.profile.count import count
 
 UNITS = {"M": 1e6, "1e8": 1e8, "G": 1e9}
@@ -150,4 +151,36 @@ def cnsn_table(build=zoo.load):
         counted = count(part)
         operations = sum(cost.layer_operations(*call) for call in graph.calls(part))
         rows.append(Detached(name, theirs, counted.params, counted.macs, operations, printed, accuracy))
+    return rows
+
+
+# Puppet-CNN (arXiv 2411.12876): what is stored, in 1e6 bytes, by the most channels C
+PUPPET = {64: 0.02, 128: 0.07, 256: 0.28, 512: 1.08, 1024: 4.26, 2048: 16.90, 4096: 67.35}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A row of Puppet-CNN's table of sizes.
+
+    Attributes:
+        channels: C.
+        params: trainable values of our puppeteer. initial_state: the most that another initial state adds to them.
+        printed: megabytes in the paper.
+    """
+
+    channels: int
+    params: int
+    initial_state: int
+    printed: float
+
+
+def puppet_table():
+    """Puppet-CNN's table of sizes, row by row: a list of `Stored`."""
+    rows = []
+    for channels, printed in PUPPET.items():
+        puppeteers = [KernelODE(channels, state=state) for state in ("constant", "rank_one")]
+        for puppeteer in puppeteers:
+            puppeteer.build()
+        params, with_factors = (puppeteer.count_params() for puppeteer in puppeteers)
+        rows.append(Stored(channels, params, with_factors - params, printed))
     return rows

@@ -1,0 +1,237 @@
+import keras
+import numpy as np
+import pytest
+from helpers import assert_close, compiled, images, labels, run_python
+from keras import layers
+
+from keras_dynnets import puppet, zoo
+from keras_dynnets.models.levels import LevelBatches, level_batches
+from keras_dynnets.models.puppet_plan import Plan
+from keras_dynnets.profile import count, measure
+
+
+def plain(classes=10, size=16, **head):
+    """Two stages, the second with a residual block; an optional layer in the first."""
+    x = inputs = keras.Input((size, size, 3))
+    x = layers.Rescaling(1 / 64, -2.0)(x)
+    for i in range(2):
+        x = layers.Conv2D(16, 3, padding="same", use_bias=False, name=f"stage1_conv{i}")(x)
+        x = layers.BatchNormalization(name=f"stage1_bn{i}")(x)
+        x = layers.ReLU(name=f"stage1_relu{i}")(x)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(32, 3, padding="same", activation="relu", name="stage2_conv")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", name="block_depthwise")(x)
+    y = layers.BatchNormalization(name="block_bn")(y)
+    y = layers.Conv2D(32, 1, name="block_conv")(y)
+    x = layers.Add(name="block_add")([x, y])
+    x = layers.Conv2D(classes, 1, name="logits")(x)
+    return keras.Model(inputs, layers.GlobalAveragePooling2D()(x), name="plain")
+
+
+def fitted(**options):
+    """A puppet that knows some images and the statistics of its levels."""
+    model = puppet.puppeteer(plain(), **{"levels": 4, **options})
+    model.calibrate(images(80))
+    return model
+
+
+def test_what_is_generated_and_what_can_go():
+    plan = Plan(plain())
+    assert [layer.name for layer in plan.convolutions] == [
+        "stage1_conv0", "stage1_conv1", "stage2_conv", "block_depthwise", "block_conv", "logits"
+    ]  # fmt: skip
+    ends = sorted((piece.turn, piece.target.shape[1:]) for piece in plan.pieces if piece.turn is not None)
+    assert ends == [(0, (8, 8, 32)), (1, (16, 16, 16))]
+    assert [len(plan.running(dropped)) for dropped in range(3)] == [6, 4, 3]
+    assert {a.name: b.name for a, b in plan.folds.items()} == {
+        "stage1_conv0": "stage1_bn0", "stage1_conv1": "stage1_bn1", "block_depthwise": "block_bn"
+    }  # fmt: skip
+    assert (plan.channels, plan.kernel_size) == (32, 3)
+
+
+@pytest.mark.parametrize("adapt, depths", [("none", (6,)), ("parameters", (6, 6, 6)), ("depth", (3, 4, 6))])
+def test_forms(adapt, depths):
+    model = fitted(adapt=adapt, levels=3)
+    assert model.depths == depths
+    assert sum(int(np.prod(w.shape)) for w in model.trainable_weights) == 32**2 + 15 * 32
+    x = images(7, seed=1)
+    whole = keras.ops.convert_to_numpy(model(x))
+    assert whole.shape == (7, 10) and np.isfinite(whole).all()
+    assert_close(model.predict(x, verbose=0), whole)
+    assert_close(np.concatenate([model(x[i : i + 1]) for i in range(7)]), whole)
+
+
+def test_every_level_materialised():
+    model = fitted(normalise_kernels=False, state="rank_one", method="midpoint")
+    x = images(40, seed=1)
+    levels = model.levels_of(x)
+    assert set(levels) == {0, 1, 2, 3}
+    whole = keras.ops.convert_to_numpy(model(x))
+    for level in range(4):
+        network = model.materialise(level)
+        assert len([layer for layer in network.layers if "conv" in layer.name or layer.name == "logits"]) <= model.depths[level]
+        assert not any(isinstance(layer, layers.BatchNormalization) for layer in network.layers)
+        assert_close(network(x[levels == level]), whole[levels == level])
+    for bad in (4, -1, None):
+        with pytest.raises(ValueError, match="levels 0 to 3"):
+            model.materialise(bad)
+
+
+def test_predict_follows_the_weights():
+    model, x = fitted(), images(6)
+    before = model.predict(x, verbose=0)
+    model.puppet.ode.gamma2.assign(model.puppet.ode.gamma2 * 3)
+    after = model.predict(x, verbose=0)
+    assert np.abs(after - before).max() > 1e-3
+    assert_close(after, model(x))
+
+
+def test_depth_follows_complexity():
+    model = fitted()
+    x = images(60, seed=3)
+    levels, complexity = model.levels_of(x), puppet.complexity(x)
+    assert (np.diff(levels[np.argsort(complexity)]) >= 0).all()
+    assert model.depths == tuple(sorted(model.depths)) and model.depths[0] < model.depths[-1]
+    counted = np.bincount(model.levels_of(images(80)), minlength=4)
+    assert counted.min() >= 15  # as many of the images that it was calibrated on in each
+
+
+def test_more_levels_come_near_to_kernels_of_each_image():
+    """The exact form, of every image its own kernels, is what the levelled one tends to."""
+    x = images(24, seed=2)
+    exact = fitted(levels=None, adapt="parameters")
+    wanted = np.asarray(exact(x))
+    errors = []
+    for levels in (1, 4, 32):
+        model = fitted(levels=levels, adapt="parameters")
+        model.puppet.ode.set_weights(exact.puppet.ode.get_weights())
+        model.puppet.statistics.assign(np.repeat(exact.puppet.statistics, levels, axis=0))
+        errors.append(np.abs(model(x) - wanted).mean())
+    assert errors[0] > 2 * errors[1] > 8 * errors[2]
+    assert_close(np.concatenate([exact(x[i : i + 1]) for i in range(24)]), wanted)
+    assert_close(exact.predict(x, verbose=0), wanted)
+    with pytest.raises(ValueError, match="no levels: kernels are each image's own"):
+        exact.materialise(0)
+
+
+@pytest.mark.parametrize("levels", [3, None])
+def test_fit_learns_and_keeps_statistics_by_level(levels):
+    rng = np.random.default_rng(0)
+    y = labels(256, 2)
+    x = np.clip(100 + 60 * y[:, None, None, None] + rng.normal(0, rng.uniform(5, 80, (256, 1, 1, 1)), (256, 16, 16, 3)), 0, 255)
+    model = compiled(puppet.puppeteer(plain(classes=2), levels=levels))
+    model.compile(keras.optimizers.Adam(0.01), model.loss, metrics=["accuracy"])
+    assert not model.ranked
+    before = np.array(model.puppet.statistics)
+    history = model.fit(x.astype("float32"), y, batch_size=16, epochs=6, validation_split=0.25, verbose=0).history
+    assert model.ranked and history["loss"][-1] < 0.6 * history["loss"][0] and history["val_accuracy"][-1] > 0.8
+    changed = np.abs(np.array(model.puppet.statistics) - before).max(axis=(1, 2))
+    assert (changed > 0).all()
+
+
+def test_batches_of_one_level():
+    levels = np.array([0, 1, 1, 0, 1, 1, 1, 0])
+    batches = level_batches(levels, 2, np.random.default_rng(0))
+    assert sorted(np.concatenate(batches)) == list(range(8)) and max(map(len, batches)) == 2
+    assert all(len(set(levels[rows])) == 1 for rows in batches)
+    assert len(level_batches(levels, 2, whole=True)) == 3
+    data = LevelBatches([np.arange(8), np.arange(8) * 10], levels, 2)
+    x, y = data[0]
+    np.testing.assert_array_equal(10 * x, y)
+
+
+def test_by_level_for_data_sets():
+    import tensorflow as tf
+
+    model, x = fitted(), images(40, seed=5)
+    data = puppet.by_level(tf.data.Dataset.from_tensor_slices((x, labels(40))), model, 4)
+    seen = 0
+    for batch, _ in data:
+        assert len(set(model.levels_of(batch.numpy()))) == 1
+        seen += len(batch)
+    assert seen == 40
+    compiled(model).fit(data, verbose=0)
+    with pytest.raises(ValueError, match="does not know the complexities"):
+        compiled(puppet.puppeteer(plain())).fit(data)
+
+
+def test_counted_and_measured():
+    model, x = fitted(), images(10)
+    counted = count(model)
+    assert counted.params == 32**2 + 15 * 32 and counted.macs == max(counted.level_macs)
+    assert [count(model.materialise(i)).macs for i in range(4)] == list(counted.level_macs)
+    measured = measure(model, x)
+    np.testing.assert_array_equal(measured.macs, np.array(counted.level_macs)[model.levels_of(x)])
+
+
+def test_other_layers_keep_their_weights():
+    x = inputs = keras.Input((16, 16, 3))
+    x = layers.ReLU()(layers.Conv2D(16, 5, strides=2)(x))
+    network = keras.Model(inputs, layers.Dense(3, name="head")(layers.GlobalAveragePooling2D()(x)), name="dense_head")
+    model = puppet.puppeteer(network, "parameters", levels=2)
+    assert {w.path for w in model.weights if "head" in w.path} == {"head/kernel", "head/bias"}
+    model.calibrate(images(20))
+    assert_close(model.predict(images(4), verbose=0), model(images(4)))
+
+
+@pytest.mark.slow
+def test_networks_of_keras_applications():
+    network = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=5, alpha=0.35, classifier_activation=None)
+    model = puppet.puppeteer(network, levels=2)
+    model.calibrate(images(20, 32))
+    assert model.depths[0] < model.depths[1] <= 52
+    assert_close(model.predict(images(4, 32), verbose=0), model(images(4, 32)), 1e-4)
+
+
+def test_classes_do_not_change_the_weights():
+    ten, five = (zoo.load("puppet_cnn_128", weights=None, num_classes=n) for n in (10, 5))
+    five.set_weights(ten.get_weights())
+    with pytest.raises(ValueError, match="tells 128 classes apart at most"):
+        zoo.load("puppet_cnn_128", weights=None, num_classes=200)
+
+
+def test_constant_images_and_bad_input():
+    model = fitted()
+    flat = np.zeros((2, 16, 16, 3), "float32")
+    assert list(model.levels_of(flat)) == [0, 0]
+    assert np.isfinite(model.predict(flat, verbose=0)).all()
+    with pytest.raises(ValueError, match="pixels that are not finite"):
+        model.predict(flat * np.nan, verbose=0)
+    with pytest.raises(ValueError, match=r"images of shape \(n, 16, 16, 3\)"):
+        model.predict(images(2, 8), verbose=0)
+    with pytest.raises(ValueError, match="levels is 1 or more"):
+        puppet.puppeteer(plain(), levels=0)
+    with pytest.raises(ValueError, match="adapt is one of none, parameters, depth"):
+        puppet.puppeteer(plain(), "width")
+    inputs = keras.Input((8, 8, 3))
+    with pytest.raises(ValueError, match="has no convolution to generate"):
+        puppet.puppeteer(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(inputs))))
+    with pytest.raises(ValueError, match="sides of at least 16"):
+        zoo.load("puppet_cnn", weights=None, input_shape=(4, 4, 3))
+    with pytest.raises(ValueError, match="calibration needs images"):
+        model.calibrate(images(1)[:0])
+
+
+def jax_run():
+    """What runs in a fresh Python with JAX."""
+    model, x = fitted(levels=2), images(12)
+    assert_close(model.predict(x, verbose=0), model(x), 1e-4)
+    compiled(model).fit(x, labels(12), batch_size=4, verbose=0)
+    assert np.isfinite(model.evaluate(x, labels(12), verbose=0)).all()
+
+
+def test_half_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = fitted()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model.puppet.ode.dtype_policy.name == "float32"
+    compiled(model).fit(images(16), labels(16), verbose=0)
+    assert np.isfinite(model.predict(images(4), verbose=0)).all()
+
+
+@pytest.mark.slow
+def test_jax():
+    pytest.importorskip("jax", reason="jax is not installed")
+    run_python("import test_puppet; test_puppet.jax_run()", KERAS_BACKEND="jax")
