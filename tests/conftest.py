@@ -1,6 +1,8 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+for setting in ("MIRROR", "OFFLINE", "TIMEOUT", "HOME"):  # the tests are of the checkout's own shelf
+    os.environ.pop(f"KERAS_DYNNETS_{setting}", None)
 
 import keras
 import pytest

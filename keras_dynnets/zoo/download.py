@@ -24,12 +24,14 @@ class _TryAgain(Exception):
 
 
 def longest(size):
-    """Seconds that `receive` takes at most for `size` bytes, its own tries and pauses included."""
-    return TRIES * _limit(size) + BACKOFF * (2 ** (TRIES - 1) - 1)
+    """Seconds that `receive` takes at most for `size` bytes, all tries and pauses included; redirects are not."""
+    connect, read = timeouts()
+    # A try: to connect, to be answered, then what `_http_blocks` allows, and the one read that is under way by then.
+    return TRIES * (connect + read + _allowed(size) + read) + BACKOFF * (2 ** (TRIES - 1) - 1)
 
 
-def _limit(size):
-    return sum(timeouts()) + size / SLOWEST
+def _allowed(size):
+    return timeouts()[1] + size / SLOWEST
 
 
 def receive(source, size, start):
@@ -67,7 +69,7 @@ def _blocks(source, size):
     if urlsplit(source).scheme == "file":
         yield from _file_blocks(source)
     else:
-        yield from _http_blocks(source, time.monotonic() + _limit(size))
+        yield from _http_blocks(source, _allowed(size))
 
 
 def _file_blocks(source):
@@ -79,7 +81,7 @@ def _file_blocks(source):
         raise FetchError(f"{source}: {error.strerror or error}") from error
 
 
-def _http_blocks(source, deadline):
+def _http_blocks(source, seconds):
     import requests
     import urllib3
 
@@ -92,6 +94,7 @@ def _http_blocks(source, deadline):
                 raise _TryAgain(status)
             if response.status_code != 200:
                 raise FetchError(f"{source}: {status}")
+            deadline = time.monotonic() + seconds
             # Not iter_content, which waits for a whole block: each read is to end with the bytes that are there.
             while block := response.raw.read1(BLOCK, decode_content=True):
                 yield block
@@ -100,7 +103,7 @@ def _http_blocks(source, deadline):
     except passing as error:
         raise _TryAgain(_reason(error)) from error
     except requests.RequestException as error:
-        raise FetchError(f"{source}: {error}") from error
+        raise FetchError(f"{source}: {str(error).rstrip('.')}") from error
 
 
 def _reason(error):

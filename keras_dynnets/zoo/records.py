@@ -53,14 +53,16 @@ class WeightsRecord(BaseModel):
     versions: dict
 
     @model_validator(mode="after")
-    def _file_is_a_plain_name(self):
-        """A name that leaves the folder it is put in, or that another set of weights could have, is refused."""
+    def _check(self):
+        """Refuses above all a file name that leaves its folder, or that another set of weights could have."""
         ending = f"-{self.sha256[:8]}.weights.h5"
         if not re.match(_PLAIN, self.file) or ".." in self.file or len(self.file) > 200 or not self.file.endswith(ending):
             raise ValueError(
                 f"file {self.file!r} is refused: it must be a plain name of letters, digits, '_', '-' and '.', with no "
                 f"folder, that ends with {ending!r} (the first digits of its sha256)"
             )
+        if not isinstance(self.metrics.get("accuracy"), (int, float)):
+            raise ValueError(f"metrics need the accuracy, a number; they are {self.metrics}")
         return self
 
     @property

@@ -81,7 +81,7 @@ def fill(model, path, part=None):
             model.load_weights(path)
     except Exception as error:  # a file made to do harm can fail anywhere in Keras and h5py
         raise ValueError(
-            f"{path} does not hold the weights of {model.name} with {model.output_shape[-1]} classes; "
+            f"{path} does not hold the weights of {model.name} with {model.get_layer('logits').units} classes; "
             f"give the num_classes and options that it was saved with ({type(error).__name__}: {error})"
         ) from error
     if wrong := _not_finite(network):
