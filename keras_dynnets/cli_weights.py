@@ -22,12 +22,12 @@ def list_weights():
     from keras_dynnets.zoo.weights import records
 
     for r in records():
-        accuracy = f"{r.metrics['accuracy']:.2%}"
-        _print(f"{r.entry:24} {r.tag:12} {accuracy:>7} {r.params:>12,} params {r.macs_mean:>16,.0f} MACs {r.bytes:>12,} bytes")
+        size = f"{r.params:>12,} params {r.macs_mean:>14,.0f} MACs {r.bytes:>12,} bytes"
+        _print(f"{r.entry:24} {r.tag:12} {r.metrics['accuracy']:>7.2%} {size}")
 
 
 @app.command()
-def fetch(names: Annotated[list[str], typer.Argument(help="entries, or one set of weights as ENTRY:TAG", metavar="NAME...")]):
+def fetch(names: Annotated[list[str], typer.Argument(help="entries, or sets of weights as ENTRY:TAG", metavar="NAME...")]):
     """Has weights at hand for later, verified; what is in the cache already is not downloaded."""
     from keras_dynnets.zoo.weights import records, verified_file
 

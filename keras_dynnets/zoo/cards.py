@@ -75,10 +75,12 @@ def _card(record):
         ]
     for name, accuracy in list(record.metrics.get("sub_models", {}).items())[1:]:
         lines.append(f"| accuracy of {name} | {accuracy:.2%} |")
+    trained = f"{recipe['epochs']} epochs, batch {recipe['batch_size']}, seed {recipe['seed']}"
     lines += [
         f"| evaluated by | `{record.evaluate}` |",
-        f"| trained by | `{record.train}`: {recipe['epochs']} epochs, batch {recipe['batch_size']}, seed {recipe['seed']} |",
-        f"| data | {recipe['data']}, {recipe['validation']:,} training images set aside; the last epoch's weights, nothing picked by test accuracy |",
+        f"| trained by | `{record.train}`: {trained} |",
+        f"| data | {recipe['data']}, {recipe['validation']:,} training images set aside; "
+        "the last epoch's weights, nothing picked by test accuracy |",
         f"| source of the data | {record.data_source} |",
         f"| licence of the weights | {record.license} |",
         f"| training time | {record.seconds:,.0f} s on {record.hardware} |",
@@ -100,8 +102,9 @@ def _table(records):
     ]
     for r in records:
         lines.append(
-            f'| `zoo.load("{r.entry}", weights="{r.tag}")` | {r.recipe["data"]} | {r.metrics["accuracy"]:.2%} | {r.params:,} | '
-            f"{_millions(r.macs_mean)} | {r.macs_mean / r.macs:.1%} | [{r.bytes / 1e6:.2f} MB](zoo/{r.entry}/{r.file}) |"
+            f'| `zoo.load("{r.entry}", weights="{r.tag}")` | {r.recipe["data"]} | {r.metrics["accuracy"]:.2%} | '
+            f"{r.params:,} | {_millions(r.macs_mean)} | {r.macs_mean / r.macs:.1%} | "
+            f"[{r.bytes / 1e6:.2f} MB](zoo/{r.entry}/{r.file}) |"
         )
     return "\n".join(lines) + "\n"
 

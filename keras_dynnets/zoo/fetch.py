@@ -75,7 +75,8 @@ def cached_file(record, source):
             path.unlink(missing_ok=True)
             if forbidden:
                 raise FetchError(
-                    f"{path} {wrong}; it has been removed, and KERAS_DYNNETS_OFFLINE forbids to get another from {source}. {hint}"
+                    f"{path} {wrong}; it has been removed, and KERAS_DYNNETS_OFFLINE forbids to get another "
+                    f"from {source}. {hint}"
                 )
             try:
                 _download(source, draft, record)

@@ -56,7 +56,8 @@ class WeightsRecord(BaseModel):
     def _check(self):
         """Refuses above all a file name that leaves its folder, or that another set of weights could have."""
         ending = f"-{self.sha256[:8]}.weights.h5"
-        if not re.match(_PLAIN, self.file) or ".." in self.file or len(self.file) > 200 or not self.file.endswith(ending):
+        plain = re.match(_PLAIN, self.file) and ".." not in self.file and len(self.file) <= 200
+        if not plain or not self.file.endswith(ending):
             raise ValueError(
                 f"file {self.file!r} is refused: it must be a plain name of letters, digits, '_', '-' and '.', with no "
                 f"folder, that ends with {ending!r} (the first digits of its sha256)"

@@ -30,8 +30,8 @@ def records(entry=None):
         listed = read_index(SHELF)
     else:
         raise NoShelfError(
-            "there is no shelf of published weights here: set KERAS_DYNNETS_MIRROR (or call zoo.set_mirror) to the address "
-            "or the path of a copy of the repository's folder zoo/, or work in a checkout; weights=None needs none"
+            "there is no shelf of published weights here: set KERAS_DYNNETS_MIRROR (or call zoo.set_mirror) to the "
+            "address or the path of a copy of the repository's folder zoo/, or work in a checkout; weights=None needs none"
         )
     return [r for r in listed if entry in (None, r.entry)]
 
@@ -98,7 +98,7 @@ def _not_finite(model):
 
 
 def _load_part(model, part, path):
-    """Loads from a file of `model`'s weights those that `part`, a network on its layers, has; the others are not read."""
+    """Loads from a file of `model`'s weights those that `part`, a network on its layers, has, and reads no others."""
     needed = {id(v) for v in part.variables}
     left_out = [layer for layer in model._flatten_layers() if not needed.intersection(map(id, layer.variables))]
     try:

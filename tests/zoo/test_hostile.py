@@ -228,7 +228,8 @@ def test_keras_refuses_a_lambda(lambda_file):
 @pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.weights.json", "m"])
 def test_zoo_load_takes_no_whole_model(lambda_file, name):
     path = lambda_file.rename(lambda_file.with_name(name))
-    with pytest.raises(ValueError, match=r"zoo.load takes the weights of a model, a .weights.h5 file .* not .*keras.saving.load_model"):
+    message = r"zoo.load takes the weights of a model, a .weights.h5 file .* not .*keras.saving.load_model"
+    with pytest.raises(ValueError, match=message):
         zoo.load("resnet20", path)
     if path.suffix in (".keras", ".h5"):
         with pytest.raises(ValueError, match="zoo.load takes the weights of a model"):

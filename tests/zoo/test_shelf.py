@@ -1,6 +1,7 @@
 """What the checkout publishes is what its records, cards and tables say."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from keras_dynnets import profile, zoo
 from keras_dynnets.training import load_data
 from keras_dynnets.training.data import SOURCES
+from keras_dynnets.zoo import weights
 from keras_dynnets.zoo.cards import cards
 from keras_dynnets.zoo.fetch import fault
 from keras_dynnets.zoo.weights import SHELF, records, verified_file
@@ -30,6 +32,31 @@ def test_a_published_set_of_weights(record):
     assert model.get_layer("logits").units == len(record.classes)
     assert all(np.isfinite(w).all() for w in model.get_weights())
     assert record.data_source == SOURCES[record.recipe["data"]]
+
+
+def test_a_copy_of_the_shelf_as_a_mirror(monkeypatch, tmp_path):
+    """What is loaded through the cache is what the checkout has; the second time not even the mirror is needed."""
+    smallest = min(RECORDS, key=lambda record: record.bytes)
+    copy = tmp_path / "zoo"
+    (copy / smallest.entry).mkdir(parents=True)
+    for name in ("index.json", f"{smallest.entry}/{smallest.file}"):
+        shutil.copy(SHELF / name, copy / name)
+    own = zoo.load(smallest.entry, smallest.tag).get_weights()
+    monkeypatch.setenv("KERAS_DYNNETS_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(weights, "SHELF", tmp_path / "nothing")
+    zoo.set_mirror(copy)
+    try:
+        for _ in range(2):
+            loaded = zoo.load(smallest.entry, smallest.tag).get_weights()
+            assert all(np.array_equal(a, b) for a, b in zip(loaded, own, strict=True))
+            shutil.rmtree(copy, ignore_errors=True)
+            weights._mirrored.cache_clear()
+        other = next(record for record in RECORDS if record != smallest)
+        with pytest.raises(RuntimeError, match=f"put the file at .*{other.file}"):
+            zoo.load(other.entry, other.tag)
+    finally:
+        zoo.set_mirror(None)
+        weights._mirrored.cache_clear()
 
 
 def test_cards_tables_and_results_are_what_the_command_writes():
