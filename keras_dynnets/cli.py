@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from keras_dynnets import cli_weights
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 out = Console()
 
@@ -318,28 +320,7 @@ def _tissue_table():
     )
 
 
-weights = typer.Typer(no_args_is_help=True, help="The shelf of published weights.")
-app.add_typer(weights, name="weights")
-
-
-@weights.command("list")
-def list_weights():
-    """What is on the shelf."""
-    from keras_dynnets.zoo.weights import records
-
-    for r in records():
-        out.print(f"{r.entry:24} {r.tag:12} {r.metrics['accuracy']:.2%} {r.bytes:>12,} bytes", highlight=False)
-
-
-@weights.command("publish")
-def publish_weights(
-    folder: Annotated[Path, typer.Argument(help="the run folder of a finished training")], data_dir: DataDir = None
-):
-    """Puts a run's weights on the shelf, once their evaluation has repeated."""
-    from keras_dynnets.training.publish import publish
-
-    record = publish(folder, data_dir)
-    out.print(f"{record.file}: accuracy {record.metrics['accuracy']:.2%}", highlight=False)
+app.add_typer(cli_weights.app, name="weights")
 
 
 @app.command()

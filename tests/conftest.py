@@ -1,6 +1,9 @@
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+for setting in ("MIRROR", "OFFLINE", "TIMEOUT", "HOME"):  # the tests are of the checkout's own shelf
+    os.environ.pop(f"KERAS_DYNNETS_{setting}", None)
 
 import keras
 import pytest
@@ -29,3 +32,18 @@ def tiny_entry(monkeypatch):
 
     monkeypatch.setitem(registry.ENTRIES, "tiny", helpers.TINY_ENTRY)
     return "tiny"
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `keras-dynnets` with arguments: its exit status and what it printed."""
+    from keras_dynnets import cli
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["keras-dynnets", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+            sys.exit(0)
+        return ended.value.code, capsys.readouterr()
+
+    return run

@@ -1,5 +1,6 @@
 """What several test files share: small models, images, and gates that differ."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -145,3 +146,30 @@ def run_python(code, **environment):
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def record_fields(content, entry="resnet20", tag="one", **changes):
+    """A record of a weights file that holds `content`, as `zoo/index.json` lists it."""
+    digest = hashlib.sha256(content).hexdigest()
+    return {
+        "entry": entry,
+        "tag": tag,
+        "file": f"{entry}-{tag}-{digest[:8]}.weights.h5",
+        "sha256": digest,
+        "bytes": len(content),
+        "params": 100,
+        "macs": 1000,
+        "classes": list("abcd"),
+        "input_shape": [32, 32, 3],
+        "options": {},
+        "metrics": {"accuracy": 0.5, "images": 10},
+        "data_source": "made for a test",
+        "license": "none",
+        "evaluate": "keras-dynnets evaluate",
+        "train": "keras-dynnets train",
+        "recipe": {"data": "digits", "epochs": 1, "batch_size": 2, "seed": 3, "validation": 4},
+        "seconds": 1.0,
+        "hardware": "2 cores",
+        "versions": {"keras": "3"},
+        **changes,
+    }

@@ -1,7 +1,6 @@
 """The command line as a user types it."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -9,18 +8,6 @@ import pytest
 import helpers
 from keras_dynnets import cli, demo, zoo
 from keras_dynnets.zoo import registry
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["keras-dynnets", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-            sys.exit(0)
-        return ended.value.code, capsys.readouterr()
-
-    return run
 
 
 def test_list_takes_a_pattern(command):

@@ -1,6 +1,7 @@
-"""A finished run to the shelf: the weights, their record and their card."""
+"""A finished run to the shelf: the weights, their record and what is written about them."""
 
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -10,11 +11,15 @@ import keras
 import numpy as np
 
 from keras_dynnets import zoo
-from keras_dynnets.training.data import load_data
+from keras_dynnets.profile import count
+from keras_dynnets.training.data import SOURCES, load_data
 from keras_dynnets.training.recipe import Recipe
 from keras_dynnets.training.train import evaluate
-from keras_dynnets.zoo.entry import WeightsRecord
-from keras_dynnets.zoo.weights import SHELF, records, sha256
+from keras_dynnets.zoo.cards import write, write_cards
+from keras_dynnets.zoo.records import WeightsRecord, format_index, read_index
+from keras_dynnets.zoo.weights import SHELF, sha256
+
+LICENSE = "Apache-2.0"  # of what is published, as of the code
 
 
 def publish(folder, data_dir=None, shelf=SHELF):
@@ -48,8 +53,8 @@ def publish(folder, data_dir=None, shelf=SHELF):
         weights = Path(scratch) / "model.weights.h5"  # as the run's, without the optimiser's values
         trained.save_weights(weights)
         _halve(weights)
-        metrics = evaluate(zoo.load(recipe.entry, weights, **form), data.test)
-        return _shelve(weights, recipe, data, shape, metrics, results, shelf)
+        halved = zoo.load(recipe.entry, weights, **form)
+        return _shelve(weights, recipe, data, halved, evaluate(halved, data.test), results, shelf)
 
 
 def _check_repeats(metrics, recorded):
@@ -82,8 +87,8 @@ def _halve(path):
     os.replace(packed, path)
 
 
-def _shelve(weights, recipe, data, shape, metrics, results, shelf):
-    """Copies the weights to their place and writes the index and the card; returns the record."""
+def _shelve(weights, recipe, data, model, metrics, results, shelf):
+    """Copies the weights to their place and writes the index and the cards; returns the record."""
     digest = sha256(weights)
     record = WeightsRecord(
         entry=recipe.entry,
@@ -91,11 +96,15 @@ def _shelve(weights, recipe, data, shape, metrics, results, shelf):
         file=f"{recipe.entry}-{recipe.tag}-{digest[:8]}.weights.h5",
         sha256=digest,
         bytes=weights.stat().st_size,
+        params=sum(math.prod(w.shape) for w in model.trainable_weights),
+        macs=count(model).macs,
         classes=data.classes,
-        input_shape=shape,
+        input_shape=data.test.images.shape[1:],
         options=recipe.options,
         metrics=metrics,
         validation=results.get("validation", {}),
+        data_source=SOURCES[recipe.data],
+        license=LICENSE,
         evaluate=f"keras-dynnets evaluate {recipe.entry} --data {recipe.data}"
         + (f" --weights {recipe.tag}" if recipe.variant else ""),
         train=f"keras-dynnets train {recipe.entry} --data {recipe.data}"
@@ -109,51 +118,12 @@ def _shelve(weights, recipe, data, shape, metrics, results, shelf):
     place.mkdir(parents=True, exist_ok=True)
     shutil.copy(weights, place / record.file)
     kept = []
-    for other in records(shelf=shelf):
+    for other in read_index(shelf):
         if (other.entry, other.tag) != (record.entry, record.tag):
             kept.append(other)
         elif other.file != record.file:
             (place / other.file).unlink(missing_ok=True)
     listed = sorted([*kept, record], key=lambda r: (r.entry, r.tag))
-    _write(shelf / "index.json", json.dumps([r.model_dump() for r in listed], indent=1) + "\n")
-    _write(place / "README.md", "\n".join(_card(r) for r in listed if r.entry == record.entry))
+    write(shelf / "index.json", format_index(listed))
+    write_cards(shelf)
     return record
-
-
-def _write(path, text):
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(text)
-    os.replace(draft, path)
-
-
-def _card(record):
-    """The card of a set of weights, all of it from its record."""
-    info = zoo.info(record.entry)
-    recipe = record.recipe
-    lines = [
-        f"# {record.entry}, {record.tag}",
-        "",
-        f"`zoo.load({record.entry!r}, weights={record.tag!r})`: {info.family}, arXiv {info.paper}, "
-        f"{info.params:,} parameters, {info.macs:,} MACs an image with everything on.",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| accuracy | {record.metrics['accuracy']:.2%} top-1 on the {record.metrics['images']:,} test images |",
-    ]
-    if "macs_mean" in record.metrics:
-        lines += [
-            f"| MACs an image, mean | {record.metrics['macs_mean'] / 1e6:.2f} M, {record.metrics['macs_share']:.1%} of all on |",
-            f"| sub-blocks run | {record.metrics['execution_rate']:.1%} |",
-        ]
-    for name, accuracy in list(record.metrics.get("sub_models", {}).items())[1:]:
-        lines.append(f"| accuracy of {name} | {accuracy:.2%} |")
-    lines += [
-        f"| evaluated by | `{record.evaluate}` |",
-        f"| trained by | `{record.train}`: {recipe['epochs']} epochs, batch {recipe['batch_size']}, seed {recipe['seed']} |",
-        f"| data | {recipe['data']}, {recipe['validation']:,} training images set aside; the last epoch's weights, nothing picked by test accuracy |",
-        f"| training time | {record.seconds:,.0f} s on {record.hardware} |",
-        f"| versions | {', '.join(f'{name} {version}' for name, version in record.versions.items())} |",
-        f"| file | `{record.file}`, {record.bytes:,} bytes, sha256 `{record.sha256}` |",
-        "",
-    ]
-    return "\n".join(lines)

@@ -1,11 +1,9 @@
-"""What the zoo knows of a network and of a set of weights."""
+"""What the zoo knows of a network."""
 
 import inspect
 import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from pydantic import BaseModel, ConfigDict
 
 
 @dataclass(frozen=True)
@@ -65,40 +63,6 @@ class Entry:
         return self.builder(
             **self.arguments, num_classes=int(num_classes), input_shape=shape, name=self.name, **options
         )
-
-
-class WeightsRecord(BaseModel):
-    """One set of weights on the shelf, as `zoo/index.json` lists it.
-
-    Attributes:
-        entry, tag: what `zoo.load(entry, weights=tag)` asks for.
-        file, sha256, bytes: in the folder of the entry; the name carries the hash's first 8 digits.
-        classes: their names, in the order of the logits.
-        input_shape, options: what the network is built with.
-        metrics: on the full test set, as `evaluate` prints them. validation: on the images set aside, likewise.
-        evaluate, train: the exact commands.
-        recipe: everything that decided the result.
-        seconds, hardware, versions: of the training.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    entry: str
-    tag: str
-    file: str
-    sha256: str
-    bytes: int
-    classes: tuple[str, ...]
-    input_shape: tuple[int, int, int]
-    options: dict
-    metrics: dict
-    validation: dict = {}
-    evaluate: str
-    train: str
-    recipe: dict
-    seconds: float
-    hardware: str
-    versions: dict
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from keras_dynnets import cost, graph
 from keras_dynnets.models import DMNN, cnsn, convnet, lenet5, mlp, mobilenet_v2, puppet, resnet, tissue, vgg
 from keras_dynnets.zoo.entry import Entry, Info
-from keras_dynnets.zoo.weights import load_part, records, verified_file
+from keras_dynnets.zoo.weights import NoShelfError, fill, records, verified_file
 
 log = logging.getLogger("keras_dynnets")
 
@@ -107,20 +107,26 @@ def list_models(pattern="*", pretrained=False):
         pattern: shell-style, such as "dmnn*".
         pretrained: only those with published weights.
     """
-    names = [n for n in fnmatch.filter(ENTRIES, pattern) if not pretrained or records(n)]
+    published = {r.entry for r in records()} if pretrained else ENTRIES
+    names = [n for n in fnmatch.filter(ENTRIES, pattern) if n in published]
     return sorted(names, key=lambda name: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", name)])
 
 
-@functools.cache
 def info(name):
     """What the zoo knows of a model, as a frozen `Info`; params and MACs are counted on the model itself."""
     entry = find(name)
-    model = entry.build()
-    params = sum(math.prod(w.shape) for w in model.trainable_weights)
-    tags = tuple(r.tag for r in records(name))
-    return Info(
-        name, entry.family, entry.input_shape, entry.num_classes, params, cost.model_macs(graph.inference(model)), entry.paper, tags
-    )
+    params, macs = _counted(name)
+    try:
+        tags = tuple(r.tag for r in records(name))
+    except NoShelfError:
+        tags = ()
+    return Info(name, entry.family, entry.input_shape, entry.num_classes, params, macs, entry.paper, tags)
+
+
+@functools.cache
+def _counted(name):
+    model = find(name).build()
+    return sum(math.prod(w.shape) for w in model.trainable_weights), cost.model_macs(graph.inference(model))
 
 
 def load(name, weights="default", num_classes=None, input_shape=None, **options):
@@ -141,11 +147,12 @@ def load(name, weights="default", num_classes=None, input_shape=None, **options)
         A `keras.Model`, not compiled.
 
     Raises:
-        ValueError: an unknown name, tag or size, with a message that lists what there is; a file
-            with the weights of another network.
+        ValueError: an unknown name, tag or size, with a message that lists what there is; a file that is damaged,
+            has another network's weights or values that are not finite, or is none of weights.
         TypeError: an option that the entry does not have.
         FileNotFoundError: a path that is not there.
-        RuntimeError: a published file that is missing or damaged.
+        RuntimeError: a published file that is missing or damaged and cannot be had, or no shelf to look on.
+        OSError: a folder for downloaded files that cannot be written.
     """
     entry = find(name)
     part = {key: options.pop(key) for key in ("sub_model", "width") if entry.family == "cnsn" and key in options}
@@ -157,7 +164,7 @@ def _load(entry, weights, num_classes, input_shape, options, part):
     """The whole model, with its weights or at least those of the part."""
     if weights is None:
         return entry.build(num_classes, input_shape, **options)
-    if isinstance(weights, os.PathLike) or str(weights).endswith(".h5"):
+    if _is_file(weights):
         return _load_file(entry, Path(weights), num_classes, input_shape, options, part)
     name, published = entry.name, records(entry.name)
     if weights == "default" and not published:
@@ -172,38 +179,36 @@ def _load(entry, weights, num_classes, input_shape, options, part):
     return _load_record(entry, chosen[0], num_classes, input_shape, options, part)
 
 
+def _is_file(weights):
+    return isinstance(weights, os.PathLike) or str(weights).endswith((".h5", ".keras"))
+
+
 def labels(name, weights="default"):
     """Names of the classes that a published set of weights tells apart; None for other weights."""
-    published = [r for r in records(find(name).name) if weights in ("default", r.tag)]
+    entry = find(name)
+    if weights is None or _is_file(weights):
+        return None
+    published = [r for r in records(entry.name) if weights in ("default", r.tag)]
     return published[0].classes if published else None
 
 
 def _load_file(entry, path, num_classes, input_shape, options, part):
+    if not path.name.endswith(".weights.h5"):
+        raise ValueError(
+            f"zoo.load takes the weights of a model, a .weights.h5 file as model.save_weights writes it, not {path}; "
+            "a .keras file is a model of its own: keras.saving.load_model(path)"
+        )
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")
     model = entry.build(num_classes, input_shape, **options)
-    try:
-        _fill(model, path, part)
-    except (ValueError, KeyError, OSError) as error:
-        raise ValueError(
-            f"{path} does not hold the weights of {entry.name} with {num_classes or entry.num_classes} classes; "
-            f"give the num_classes and options that it was saved with ({error})"
-        ) from error
+    fill(model, path, part)
     return model
-
-
-def _fill(model, path, part):
-    """Loads the weights of a model, or only those that the part to be detached needs."""
-    if part:
-        load_part(model, model.detach(**part), path)
-    else:
-        model.load_weights(path)
 
 
 def _load_record(entry, record, num_classes, input_shape, options, part):
     path = verified_file(record)
     pretrained = entry.build(len(record.classes), record.input_shape, **record.options)
-    _fill(pretrained, path, part)
+    fill(pretrained, path, part)
     num_classes = len(record.classes) if num_classes is None else num_classes
     input_shape = record.input_shape if input_shape is None else input_shape
     same_form = num_classes == len(record.classes) and input_shape in (record.input_shape, list(record.input_shape))

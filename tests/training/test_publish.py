@@ -8,6 +8,7 @@ from keras_dynnets import zoo
 from keras_dynnets.training import Recipe, load_data, train
 from keras_dynnets.training.publish import publish
 from keras_dynnets.zoo import registry, weights
+from keras_dynnets.zoo.records import read_index
 
 RECIPE = Recipe(
     entry="tiny",
@@ -41,13 +42,17 @@ def test_what_is_published_loads_by_its_tag(run, tmp_path, monkeypatch):
     card = (shelf / "tiny" / "README.md").read_text()
     assert record.sha256 in card and f"{record.metrics['accuracy']:.2%} top-1 on the 299 test images" in card
     assert record.file == f"tiny-digits-{record.sha256[:8]}.weights.h5"
+    assert record.params == sum(w.size for w in map(np.asarray, published.trainable_weights))
+    assert record.macs == record.metrics["macs_all_on"] >= record.macs_mean == record.metrics["macs_mean"]
+    assert record.data_source.startswith("Optical Recognition") and record.data_source in card
+    assert record.sha256 in (shelf / "results.csv").read_text()
 
 
 def test_publishing_again_replaces(run, tmp_path, monkeypatch):
     shelf = tmp_path / "shelf"
     publish(run, shelf=shelf)
     publish(run, shelf=shelf)
-    assert len(json.loads((shelf / "index.json").read_text())) == 1
+    assert len(read_index(shelf)) == 1
     assert len(list((shelf / "tiny").glob("*.h5"))) == 1
 
 

@@ -1,5 +1,4 @@
 import dataclasses
-import hashlib
 import json
 import logging
 import warnings
@@ -8,11 +7,12 @@ import h5py
 import helpers
 import numpy as np
 import pytest
-from helpers import images, scatter_gates
+from helpers import images, record_fields, scatter_gates
 
 from keras_dynnets import zoo
 from keras_dynnets.models import DMNN
 from keras_dynnets.zoo import registry, weights
+from keras_dynnets.zoo.records import format_index
 
 
 def test_list_models():
@@ -99,38 +99,23 @@ def shelf(tmp_path, monkeypatch):
     """An empty shelf in place of the checkout's."""
     folder = tmp_path / "zoo"
     folder.mkdir()
+    (folder / "index.json").write_text(format_index([]))
     monkeypatch.setattr(weights, "SHELF", folder)
-    registry.info.cache_clear()
-    yield folder
-    registry.info.cache_clear()
+    return folder
 
 
 def put(shelf, entry, tag, model, classes, **changes):
     """Publishes a model as `zoo/index.json` would list it."""
-    file = f"{tag}.weights.h5"
-    (shelf / entry).mkdir(exist_ok=True)
-    path = shelf / entry / file
-    model.save_weights(path)
-    record = {
-        "entry": entry,
-        "tag": tag,
-        "file": file,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "bytes": path.stat().st_size,
-        "classes": classes,
-        "input_shape": model.input_shape[1:],
-        "options": {},
-        "metrics": {"accuracy": 0.5},
-        "evaluate": "keras-dynnets evaluate",
-        "train": "keras-dynnets train",
-        "recipe": {},
-        "seconds": 1.0,
-        "hardware": "2 cores",
-        "versions": {"keras": "3"},
-        **changes,
-    }
-    index = shelf / "index.json"
-    index.write_text(json.dumps([*(json.loads(index.read_text()) if index.is_file() else []), record]))
+    draft = shelf / "draft.weights.h5"
+    model.save_weights(draft)
+    shape = model.input_shape[1:]
+    record = record_fields(draft.read_bytes(), entry, tag, classes=classes, input_shape=shape, **changes)
+    path = shelf / entry / record["file"]
+    path.parent.mkdir(exist_ok=True)
+    draft.rename(path)
+    index = json.loads((shelf / "index.json").read_text())
+    index["weights"].append(record)
+    (shelf / "index.json").write_text(json.dumps(index))
     return path
 
 
@@ -241,10 +226,10 @@ def test_damaged_file(shelf):
     whole = path.read_bytes()
     for damage in (whole[:-1], whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:], b""):
         path.write_bytes(damage)
-        with pytest.raises(RuntimeError, match="is damaged: sha256 .* expected .* restore it"):
+        with pytest.raises(RuntimeError, match="weights.h5 has .* expected .* restore it"):
             zoo.load("resnet20", "one")
     path.unlink()
-    with pytest.raises(RuntimeError, match="is missing; zoo/index.json lists it"):
+    with pytest.raises(RuntimeError, match="weights.h5 is missing; zoo/index.json lists it"):
         zoo.load("resnet20", "one")
 
 
