@@ -166,7 +166,7 @@ def bench(
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the rows there")] = None,
 ):
     """Times a DMNN at exact rates against the same layers without gates, the models that a CNSN detaches against ones
-    built alone, or any model against another."""
+    built alone, a Puppet-CNN against the plain CNN that it is made of, or any model against another."""
     from keras_dynnets import zoo
 
     chosen = runtimes.split(",") if runtimes else None
@@ -174,6 +174,8 @@ def bench(
         rows = _bench_against(name, against, chosen, threads, repeats)
     elif zoo.registry.find(name).family == "cnsn":
         rows = _bench_detached(name, chosen, threads, repeats)
+    elif zoo.registry.find(name).family == "puppet":
+        rows = _bench_levels(name, chosen, threads, repeats)
     else:
         rows = _bench_rates(name, rates, chosen, threads, repeats)
     if json_file:
@@ -195,13 +197,19 @@ def _lines(layout, *columns):
 def _bench_against(name, against, runtimes, threads, repeats):
     from keras_dynnets.profile import compare
 
-    layout = "{:19} {:>5} {:>10} {:>9} {:>11} {:>6}"
+    return compare(name, against, runtimes, threads, 4 * repeats, progress=_show_comparison())
+
+
+def _bench_levels(name, runtimes, threads, repeats):
+    from keras_dynnets.profile import compare_levels
+
+    return compare_levels(name, runtimes, threads, repeats, progress=_show_comparison())
+
+
+def _show_comparison():
+    layout = "{:20} {:>5} {:>10} {:>9} {:>11} {:>6}"
     line = _lines(layout, "runtime", "batch", "MACs share", "ms", "baseline ms", "ratio")
-
-    def show(row):
-        line(row.runtime, row.batch, f"{row.macs_share:.3f}", row.ms, row.baseline_ms, f"{row.ratio:.3f}")
-
-    return compare(name, against, runtimes, threads, 4 * repeats, progress=show)
+    return lambda row: line(row.runtime, row.batch, f"{row.macs_share:.3f}", row.ms, row.baseline_ms, f"{row.ratio:.3f}")
 
 
 def _bench_detached(name, runtimes, threads, repeats):

@@ -94,14 +94,28 @@ def complexity(images, chunk=256):
         if not np.isfinite(part).all():
             bad = np.flatnonzero(~np.isfinite(part).all(axis=(1, 2, 3)))[0] + start
             raise ValueError(f"image {bad} has pixels that are not finite numbers; images are in [0, 255]")
-        magnitudes = np.abs(np.fft.fft2(part, axes=(1, 2), norm="ortho"))
-        found[start : start + chunk] = 0.5 * (_entropies(part) + _entropies(magnitudes))
+        counts = _counts(part), _spectral_counts(part)
+        found[start : start + chunk] = sum(_entropies(c) for c in counts) / 2
     return found
 
 
-def _entropies(values):
-    n, size = len(values), values[0].size
-    bins = np.clip(np.floor(values.reshape(n, -1) + 0.5), 0, BINS - 1).astype("int64")
-    counts = np.bincount((bins + BINS * np.arange(n)[:, None]).ravel(), minlength=n * BINS).reshape(n, BINS)
-    p = counts / size
+def _counts(values):
+    """Histograms of each image's values, (n, 256)."""
+    n = len(values)
+    bins = (np.clip(values, 0, BINS - 1) + 0.5).reshape(n, -1).astype("int64")
+    bins += BINS * np.arange(n)[:, None]
+    return np.bincount(bins.ravel(), minlength=n * BINS).reshape(n, BINS)
+
+
+def _spectral_counts(images):
+    """Those of the Fourier magnitudes: half of the plane, in which all that has a mirror image counts twice."""
+    width = images.shape[2]
+    spectrum = np.fft.rfft(images, axis=2)
+    magnitudes = np.abs(np.fft.fft(spectrum, axis=1)) / np.float32(np.sqrt(images[0, :, :, 0].size))
+    alone = [0, width // 2] if width % 2 == 0 else [0]
+    return 2 * _counts(magnitudes) - _counts(magnitudes[:, :, alone])
+
+
+def _entropies(counts):
+    p = counts / counts.sum(1, keepdims=True)
     return -(p * np.log(np.maximum(p, LEAST))).sum(1) / np.log(BINS)

@@ -4,6 +4,7 @@ from keras_dynnets.profile.baseline import Comparison, compare, compare_detached
 from keras_dynnets.profile.choose import Choice, choose
 from keras_dynnets.profile.count import Count, LayerCost, count, graph_macs
 from keras_dynnets.profile.latency import Row, bench
+from keras_dynnets.profile.levels import compare_levels
 from keras_dynnets.profile.measure import Measurement, measure
 from keras_dynnets.profile.plots import accuracy_against_macs, easy_and_hard, execution_rates, macs_histogram
 from keras_dynnets.profile.tables import cnsn_table, puppet_table, tissue_table

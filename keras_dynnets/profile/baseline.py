@@ -59,7 +59,7 @@ def compare(name, against, runtimes=None, threads=1, repeats=20, seed=0, progres
         ValueError: an unknown name or runtime, or networks that take different images.
     """
     runtimes = list(AGAINST) if runtimes is None else runtimes
-    _check_runtimes(runtimes)
+    check_runtimes(runtimes)
     shapes = [zoo.registry.find(n).input_shape for n in (name, against)]
     if gated := [n for n in (name, against) if zoo.registry.find(n).family == "dmnn"]:
         raise ValueError(f"{gated[0]} does as much work as its gates let it; bench {gated[0]} alone, at exact rates")
@@ -82,7 +82,7 @@ def compare_detached(name, runtimes=None, threads=1, repeats=20, seed=0, progres
     Arguments, result and errors as of `compare`.
     """
     runtimes = list(AGAINST) if runtimes is None else runtimes
-    _check_runtimes(runtimes)
+    check_runtimes(runtimes)
     set_tensorflow_threads(threads)
     keras.utils.set_random_seed(seed)
     model = zoo.load(name, weights=None)
@@ -99,9 +99,10 @@ def compare_detached(name, runtimes=None, threads=1, repeats=20, seed=0, progres
     return rows
 
 
-def _check_runtimes(runtimes):
-    if unknown := set(runtimes) - set(AGAINST):
-        raise ValueError(f"runtime {', '.join(unknown)} is unknown; there are {', '.join(AGAINST)}")
+def check_runtimes(runtimes, known=AGAINST):
+    """Refuses runtimes that are not known."""
+    if unknown := set(runtimes) - set(known):
+        raise ValueError(f"runtime {', '.join(unknown)} is unknown; there are {', '.join(known)}")
 
 
 def _compared(name, runtime, models, threads, repeats, seed):
@@ -114,7 +115,7 @@ def _compared(name, runtime, models, threads, repeats, seed):
         for place in folders:
             place.mkdir()
         calls = [call_in(runtime, m, batch, threads, place) for m, place in zip(models, folders, strict=True)]
-        times = _in_turn(calls, images, repeats)
+        times = in_turn(calls, images, repeats)
     times = np.stack([times[:, 0], times[:, 1:].sum(1)], axis=1)
     own, base = 1e3 * np.median(times, axis=0)
     own_macs, *macs = (count(m).macs for m in models)
@@ -166,7 +167,8 @@ def call_in(runtime, model, batch, threads, folder):
     return lambda images: run(images=images)
 
 
-def _in_turn(calls, images, repeats):
+def in_turn(calls, images, repeats):
+    """Seconds of calls made in turn, (repeats, calls); each is made twice before."""
     for call in calls:
         call(images), call(images)  # the first are slower: not timed
     return np.array([[seconds_of(call, images) for call in calls] for _ in range(repeats)])
