@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_dynnets import puppet
 from keras_dynnets.layers import PathController
 from keras_dynnets.models import CNSN, DMNN
 from keras_dynnets.models.dmnn import BACKBONES
@@ -53,6 +54,31 @@ def detachable_base(filters=(8, 16), classes=10, size=16, **head):
     x = layers.Add(name="stage3_add")([x, y])
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, layers.Dense(classes, name="logits", **head)(x), name="small")
+
+
+def generated_plain(classes=10, size=16, **head):
+    """Two stages, the second with a residual block; an optional layer in the first."""
+    x = inputs = keras.Input((size, size, 3))
+    x = layers.Rescaling(1 / 64, -2.0)(x)
+    for i in range(2):
+        x = layers.Conv2D(16, 3, padding="same", use_bias=False, name=f"stage1_conv{i}")(x)
+        x = layers.BatchNormalization(name=f"stage1_bn{i}")(x)
+        x = layers.ReLU(name=f"stage1_relu{i}")(x)
+    x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(32, 3, padding="same", activation="relu", name="stage2_conv")(x)
+    y = layers.DepthwiseConv2D(3, padding="same", name="block_depthwise")(x)
+    y = layers.BatchNormalization(name="block_bn")(y)
+    y = layers.Conv2D(32, 1, name="block_conv")(y)
+    x = layers.Add(name="block_add")([x, y])
+    x = layers.Conv2D(classes, 1, name="logits")(x)
+    return keras.Model(inputs, layers.GlobalAveragePooling2D()(x), name="plain")
+
+
+def generated(**options):
+    """A puppet that knows some images and the statistics of its levels."""
+    model = puppet.puppeteer(generated_plain(), **{"levels": 4, **options})
+    model.calibrate(images(80))
+    return model
 
 
 def crossentropy():

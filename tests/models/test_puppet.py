@@ -1,38 +1,17 @@
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 from helpers import assert_close, compiled, images, labels, run_python
+from helpers import generated as fitted
+from helpers import generated_plain as plain
 from keras import layers
 
 from keras_dynnets import puppet, zoo
 from keras_dynnets.models.levels import LevelBatches, level_batches
 from keras_dynnets.models.puppet_plan import Plan
 from keras_dynnets.profile import count, measure
-
-
-def plain(classes=10, size=16, **head):
-    """Two stages, the second with a residual block; an optional layer in the first."""
-    x = inputs = keras.Input((size, size, 3))
-    x = layers.Rescaling(1 / 64, -2.0)(x)
-    for i in range(2):
-        x = layers.Conv2D(16, 3, padding="same", use_bias=False, name=f"stage1_conv{i}")(x)
-        x = layers.BatchNormalization(name=f"stage1_bn{i}")(x)
-        x = layers.ReLU(name=f"stage1_relu{i}")(x)
-    x = layers.MaxPooling2D()(x)
-    x = layers.Conv2D(32, 3, padding="same", activation="relu", name="stage2_conv")(x)
-    y = layers.DepthwiseConv2D(3, padding="same", name="block_depthwise")(x)
-    y = layers.BatchNormalization(name="block_bn")(y)
-    y = layers.Conv2D(32, 1, name="block_conv")(y)
-    x = layers.Add(name="block_add")([x, y])
-    x = layers.Conv2D(classes, 1, name="logits")(x)
-    return keras.Model(inputs, layers.GlobalAveragePooling2D()(x), name="plain")
-
-
-def fitted(**options):
-    """A puppet that knows some images and the statistics of its levels."""
-    model = puppet.puppeteer(plain(), **{"levels": 4, **options})
-    model.calibrate(images(80))
-    return model
 
 
 def test_what_is_generated_and_what_can_go():
@@ -234,4 +213,5 @@ def test_half_precision():
 @pytest.mark.slow
 def test_jax():
     pytest.importorskip("jax", reason="jax is not installed")
-    run_python("import test_puppet; test_puppet.jax_run()", KERAS_BACKEND="jax")
+    here = str(Path(__file__).parent)
+    run_python(f"import sys; sys.path.append({here!r}); import test_puppet; test_puppet.jax_run()", KERAS_BACKEND="jax")
