@@ -25,9 +25,9 @@ class GeneratedConv2D(keras.layers.Layer):
         self, strides=(1, 1), padding="valid", dilation_rate=(1, 1), groups=1, depthwise=False, activation=None, **kwargs
     ):
         super().__init__(**kwargs)
-        self.strides = strides
+        self.strides = tuple(strides)
         self.padding = padding
-        self.dilation_rate = dilation_rate
+        self.dilation_rate = tuple(dilation_rate)
         self.groups = groups
         self.depthwise = depthwise
         self.activation = keras.activations.get(activation)

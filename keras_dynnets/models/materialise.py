@@ -68,6 +68,6 @@ def _with_norm(kernel, statistics, norm):
     """Kernel and bias of a convolution with the batch norm after it."""
     mean, variance = statistics
     scale = 1 / np.sqrt(variance + norm.epsilon)
-    depthwise = kernel.shape[2] * kernel.shape[3] == len(scale)  # else its outputs are the last axis alone
-    per_output = scale if kernel.shape[3] == len(scale) else scale.reshape(kernel.shape[2:]) if depthwise else scale
+    # the outputs of a depthwise kernel are its last two axes
+    per_output = scale if kernel.shape[3] == len(scale) else scale.reshape(kernel.shape[2:])
     return [kernel * per_output, -mean * scale]

@@ -74,7 +74,7 @@ def test_a_recipe_is_frozen():
         ("target_falls_from_epoch", -1),
         ("target_reached_epoch", 0.5),
         ("noise_until_epoch", -1),
-        ("optimizer", "adam"),
+        ("optimizer", "lion"),
     ],
 )
 def test_a_bad_value_is_named(tmp_path, field, value):
