@@ -27,6 +27,13 @@ def inference(model):
     return getattr(model, "_functional", model)  # what a built Sequential runs
 
 
+def set_weights(layer, weights):
+    """`layer.set_weights`, with what a layer such as an adapted `Normalization` makes of them."""
+    layer.set_weights(weights)
+    if hasattr(layer, "finalize_state"):
+        layer.finalize_state()
+
+
 def nodes(network):
     """Every call in a functional model, in running order; its inputs are calls too."""
     return [node for _, nodes in sorted(network._nodes_by_depth.items(), reverse=True) for node in nodes]

@@ -51,7 +51,7 @@ def deploy(model, execution="auto", half=False, runtime="tensorflow"):
     deployed = keras.models.clone_model(model, clone_function=clone, call_function=_call)
     for copy, weights in values.items():
         if weights:
-            copy.set_weights([_rounded(w) if half else w for w in weights])
+            graph.set_weights(copy, [_rounded(w) if half else w for w in weights])
     for layer in deployed.layers:
         if half and isinstance(layer, keras.layers.Rescaling):
             layer.scale, layer.offset = _rounded(layer.scale).tolist(), _rounded(layer.offset).tolist()

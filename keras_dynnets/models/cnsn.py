@@ -76,6 +76,8 @@ class CNSN(keras.Model):
         temperature=3.0,
         **kwargs,
     ):
+        if isinstance(cuts, str):
+            raise ValueError(f"cuts are a list of names, not one: cuts=[{cuts!r}]")
         found = Cuts(base)
         points = _in_order([found.find(cut) for cut in cuts], cuts)
         widths = _checked_widths(widths)
@@ -114,8 +116,12 @@ class CNSN(keras.Model):
                 places.append((i, width))
         if len(outputs) < len(places):
             raise ValueError(f"widths are told apart by their hundredths, and those of {widths} are not all different")
-        if distillation and _ends_in_softmax(network):
-            raise ValueError("distillation takes logits, and this network ends in a softmax; build it without")
+        _check_distillation(distillation, temperature, network)
+        if batch_norm == "own" and (inside := _with_norms_inside(found)):
+            raise ValueError(
+                f"model {inside!r} inside {network.name} has batch norms, which cannot have statistics for every sub-model; "
+                "put its layers into the network itself, or give batch_norm='shared'"
+            )
         super().__init__(inputs=network.inputs[0], outputs=outputs, **{"name": base.name, **kwargs})
 
         # ---- functional attributes
@@ -151,6 +157,8 @@ class CNSN(keras.Model):
 
     def part(self, name):
         """The same by its name, one of `names`."""
+        if name not in self.names:
+            raise ValueError(f"there is no model {name!r}; there are {', '.join(self.names)}")
         return keras.Model(self.input, self._outputs_struct[name], name=f"{self.name}_{name}")
 
     def place(self, name):
@@ -245,7 +253,8 @@ class CNSN(keras.Model):
         t = self.temperature
         soft = ops.stop_gradient(ops.softmax(logits["base"] / t))
         entropy = keras.losses.CategoricalCrossentropy(from_logits=True)  # scales itself under a strategy
-        students = [entropy(soft, logits[name] / t, sample_weight) for name in self.names if name != "base"]
+        weights = self._by_name(sample_weight) or {}
+        students = [entropy(soft, logits[name] / t, weights.get(name)) for name in self.names if name != "base"]
         return loss + self.distillation * t**2 * sum(students)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
@@ -260,7 +269,7 @@ class CNSN(keras.Model):
     def calibrate(self, x, batch_size=100):
         """Sets all batch-norm statistics by one pass over images, each model's by what it computes of them.
 
-        The means over all batches take the place of the moving averages. Statistics that models share
+        The means over all batches, by their sizes, take the place of the moving averages. Statistics that models share
         become the mean over these models. Worth doing for widths, and with `batch_norm="own"`.
 
         Args:
@@ -271,15 +280,15 @@ class CNSN(keras.Model):
         """
         if not len(x):
             raise ValueError("calibration needs images, some hundred of the kind that will be seen")
-        passes, momenta = {}, {}
+        seen, momenta = {}, {}
 
         def operation(node):
             layer = node.operation
             if not isinstance(layer, keras.layers.BatchNormalization):
-                return layer if not isinstance(layer, keras.layers.Dropout) else ops.convert_to_tensor
+                return layer if not isinstance(layer, keras.layers.Dropout) else lambda x, **unused: x
             momenta.setdefault(layer, layer.momentum)
-            layer.momentum = passes.get(layer, 0) / (passes.get(layer, 0) + 1)
-            passes[layer] = passes.get(layer, 0) + 1
+            before, seen[layer] = seen.get(layer, 0), seen.get(layer, 0) + len(images)
+            layer.momentum = before / seen[layer]
             return functools.partial(layer, training=True)
 
         try:
@@ -408,14 +417,37 @@ def _checked_weights(weights, names):
         if set(weights) != set(names):
             raise ValueError(f"loss_weights are for {', '.join(names)}, not for {', '.join(map(str, weights))}")
         weights = [weights[name] for name in names]
+    if not isinstance(weights, (list, tuple)):
+        raise ValueError(f"loss_weights are one for each of {', '.join(names)}, not {weights!r}")
     if len(weights) != len(names):
         raise ValueError(f"{len(weights)} loss_weights do not go with {len(names)} models: {', '.join(names)}")
     return tuple(float(weight) for weight in weights)
 
 
-def _ends_in_softmax(network):
+def _check_distillation(distillation, temperature, network):
+    """Refuses values that mean nothing, and networks whose outputs are no logits of several classes."""
+    numbers_given = all(isinstance(v, numbers.Real) for v in (distillation, temperature))
+    if not numbers_given or not distillation >= 0 or not temperature > 0:
+        raise ValueError(f"distillation is 0 or more and temperature positive, not {distillation!r} and {temperature!r}")
+    if not distillation:
+        return
     last = graph.nodes(network)[-1].operation
-    return isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax
+    activation = getattr(last, "activation", keras.activations.linear)
+    if type(last).__name__ in ("Softmax", "Sigmoid") or activation is not keras.activations.linear:
+        raise ValueError("distillation takes logits, and this network ends in an activation (a softmax?); build it without")
+    if network.output_shape[-1] < 2:
+        raise ValueError("distillation compares two classes or more, and this network has a single output")
+
+
+def _with_norms_inside(cuts):
+    """The name of a model that the network holds as a layer and that has batch norms; None if there is none."""
+    for node in cuts.nodes:
+        inner = graph.inference(node.operation)
+        if isinstance(inner, keras.Function) and any(
+            isinstance(layer, keras.layers.BatchNormalization) for layer in inner._flatten_layers()
+        ):
+            return node.operation.name
+    return None
 
 
 def _copied(metric):

@@ -60,7 +60,7 @@ def materialised(puppet, place, name):
     network = keras.Model(images, values[id(puppet.plan.network.outputs[0])], name=name)
     for layer, weights in contents.items():
         if weights:
-            layer.set_weights(weights)
+            graph.set_weights(layer, weights)
     return network
 
 

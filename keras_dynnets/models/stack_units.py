@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import keras
 
-from keras_dynnets.graph import functional, nodes
+from keras_dynnets.graph import functional, nodes, set_weights
 from keras_dynnets.layers import GroupedConv2D
 
 C_IN = 2  # of every unit, as in the paper
@@ -165,7 +165,7 @@ def _rebuilt(network, graph, places):
     for layer in (layer for layer in network.layers if layer.weights):
         copy = rebuilt.get_layer(layer.name)
         if [w.shape for w in copy.weights] == [w.shape for w in layer.weights]:
-            copy.set_weights(layer.get_weights())
+            set_weights(copy, layer.get_weights())
     return rebuilt
 
 

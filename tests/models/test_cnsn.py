@@ -210,6 +210,11 @@ def test_sequential_models():
         (dict(cuts=CUTS, loss_weights=(1, 1)), "2 loss_weights do not go with 3 models: base, sub1, sub2"),
         (dict(cuts=CUTS, loss_weights={"base": 1}), "loss_weights are for base, sub1, sub2"),
         (dict(cuts=CUTS, batch_norm="none"), "'own' or 'shared'"),
+        (dict(cuts=CUTS, loss_weights=2.0), "loss_weights are one for each of base, sub1, sub2, not 2.0"),
+        (dict(cuts=CUTS, distillation=-1), "distillation is 0 or more and temperature positive, not -1 and 3.0"),
+        (dict(cuts=CUTS, distillation="a"), "distillation is 0 or more"),
+        (dict(cuts=CUTS, distillation=1, temperature=0), "temperature positive"),
+        (dict(cuts="stage1"), r"cuts=\['stage1'\]"),
     ],
 )
 def test_refusals(arguments, message):
@@ -222,8 +227,15 @@ def test_more_refusals(model):
         model.detach(3)
     with pytest.raises(ValueError, match="widths are 1.0"):
         model.detach(1, 0.5)
-    with pytest.raises(ValueError, match="ends in a softmax"):
-        CNSN(base(activation="softmax"), CUTS, distillation=1.0)
+    for activation in ("softmax", "sigmoid"):
+        with pytest.raises(ValueError, match="ends in an activation"):
+            CNSN(base(activation=activation), CUTS, distillation=1.0)
+    with pytest.raises(ValueError, match="ends in an activation"):
+        CNSN(keras.Model((own := base()).input, keras.ops.softmax(own.output)), CUTS, distillation=1.0)
+    with pytest.raises(ValueError, match="this network has a single output"):
+        CNSN(base(classes=1), CUTS, distillation=1.0)
+    with pytest.raises(ValueError, match="no model 'sub9'; there are base, sub1, sub2"):
+        model.part("sub9")
     with pytest.raises(ValueError, match="accuracies are of base"):
         model.accuracy = {"sub9": 1.0}
     with pytest.raises(ValueError, match="2 loss_weights do not go with 3 models"):
@@ -291,3 +303,36 @@ def test_the_zoos_networks():
     assert [round(m / 1e6, 3) for m in macs.values()] == [313.202, 273.880, 123.475]
     assert [model.get_layer(f"step_down{i}").count_params() for i in (1, 2)] == [832, 49_408]
     assert zoo.info("cnsn_vgg16").macs == macs["base"]
+
+
+def small_parts(*inner):
+    x = inputs = keras.Input((8, 8, 3))
+    x = layers.MaxPooling2D(name="cut")(layers.Conv2D(4, 3, padding="same", name="first")(x))
+    for layer in inner:
+        x = layer(x)
+    return keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+
+
+def test_calibration_weighs_images_and_passes_dropouts_by():
+    norm = layers.BatchNormalization(name="norm")
+    network = small_parts(layers.Conv2D(4, 1), layers.Dropout(0.5), layers.SpatialDropout2D(0.5), norm)
+    model = cnsn.detachable(network, ["cut"])
+    x = images(7, 8)
+    model.calibrate(x, batch_size=3)
+    before = keras.Model(network.input, norm.input)  # without dropout in inference
+    np.testing.assert_allclose(norm.moving_mean, np.asarray(before(x)).mean((0, 1, 2)), rtol=1e-4, atol=1e-3)
+
+
+def test_norms_inside_a_model_are_refused():
+    inner = keras.Sequential([keras.Input((4, 4, 4)), layers.Conv2D(4, 1), layers.BatchNormalization()], name="inner")
+    with pytest.raises(ValueError, match="model 'inner' inside .* has batch norms"):
+        cnsn.detachable(small_parts(inner), ["cut"])
+    assert cnsn.detachable(small_parts(inner), ["cut"], batch_norm="shared").names == ("base", "sub1")
+
+
+def test_sample_weights_by_name_with_distillation():
+    model = compiled(CNSN(base(), CUTS, distillation=1.0), learning_rate=0.0)
+    ones = np.ones(24)
+    plain = model.fit(X, Y, batch_size=24, verbose=0).history["loss"]
+    named = model.fit(X, Y, sample_weight=dict.fromkeys(model.names, ones), batch_size=24, verbose=0).history["loss"]
+    assert named == pytest.approx(plain, rel=0.05)

@@ -252,3 +252,10 @@ def test_r_needs_a_size():
 def test_a_sequential_model_without_a_shape():
     with pytest.raises(ValueError, match="has no input shape yet"):
         stack_units(keras.Sequential([conv("c")]))
+
+
+def test_an_adapted_normalization_goes_on_normalising():
+    norm = layers.Normalization(name="norm")
+    norm.adapt(images(20))
+    model = keras.Sequential([keras.Input((16, 16, 3)), norm, layers.Conv2D(3, 1, name="only"), layers.GlobalAveragePooling2D()])
+    np.testing.assert_allclose(stack_units(model).model(images(4)), model(images(4)), atol=1e-4)
