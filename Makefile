@@ -6,7 +6,7 @@ STAMP := .venv/.installed
 .PHONY: test demo clean
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope --durations=30
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope
 
 demo: $(STAMP)
 	$(BIN)/keras-dynnets demo
