@@ -1,5 +1,7 @@
 """What every registered entry must do."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from keras_dynnets.zoo.registry import ENTRIES
 EXACT = {"resnet50": 25_557_032, "resnet101": 44_549_160, "mobilenetv2": 3_504_872}
 PRINTED = {"dmnn50": 24.67e6, "dmnn101": 43.12e6, "dmnn50_n3": 25.81e6, "dmnn50_n4": 25.81e6}
 CLASSES = 5
+README = Path(__file__).parents[2] / "README.md"
 
 
 def params(model):
@@ -88,6 +91,8 @@ def test_num_classes_and_info(entry, small):
     info = zoo.info(entry.name)
     assert (info.name, info.family, info.num_classes) == (entry.name, entry.family, entry.num_classes)
     assert info.input_shape == entry.input_shape
+    row = f"| `{info.name}` | {info.params:,} | {info.macs:,} | {info.input_shape[0]} |"
+    assert row in README.read_text().splitlines()
     if entry.family == "puppet":
         assert info.params == params(small)  # whatever the number of classes
         return
