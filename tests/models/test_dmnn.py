@@ -543,6 +543,7 @@ import contextlib, json, keras, numpy as np
 from helpers import *
 from keras_dynnets.layers import BatchNormalization
 
+keras.utils.set_random_seed(0)
 strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 x, y = images(16), labels(16)
 
@@ -620,6 +621,7 @@ JAX = """
 import keras, numpy as np
 from helpers import *
 assert keras.backend.backend() == "jax"
+keras.utils.set_random_seed(0)
 x, y = images(8), labels(8)
 model = compiled(tiny(seed=1, categories=[0] * 5 + [1] * 5))
 before = [w.copy() for w in map(np.asarray, model.trainable_weights)]
