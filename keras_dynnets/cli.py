@@ -129,6 +129,8 @@ def export(
     calibration: Annotated[
         str | None, typer.Option(help="for int8: a data set; 300 of its training images set the ranges")
     ] = None,
+    levels: Annotated[list[int] | None, typer.Option(help="of a Puppet-CNN, repeated: those that the file has")] = None,
+    kernels: Annotated[str, typer.Option(help="of a Puppet-CNN: materialised, or generator (ONNX)")] = "materialised",
     data_dir: DataDir = None,
 ):
     """Writes a model for another runtime, and checks it there."""
@@ -142,9 +144,8 @@ def export(
 
         images = load_data(calibration, data_dir).train.images[:300]
     labels = zoo.labels(name, weights)
-    report = export_model(
-        model, path, format, precision, batch_size, gates=gates, labels=labels, calibration=images
-    )
+    options = {"gates": gates, "labels": labels, "calibration": images, "levels": levels, "kernels": kernels}
+    report = export_model(model, path, format, precision, batch_size, **options)
     out.print(json.dumps(dataclasses.asdict(report), indent=1))
 
 

@@ -24,6 +24,7 @@ from keras_dynnets.models import CNSN, DMNN, PuppetCNN
 
 FORMATS = {"litert": litert, "onnx": onnx, "saved_model": saved_model}
 PRECISIONS = ("fp32", "fp16", "int8")
+KERNELS = ("materialised", "generator")
 SUFFIXES = {".tflite": "litert", ".onnx": "onnx"}
 
 
@@ -67,6 +68,7 @@ def export_model(
     images=None,
     calibration=None,
     levels=None,
+    kernels="materialised",
 ):
     """Exports a model to the file of another runtime, and checks the file there.
 
@@ -86,7 +88,8 @@ def export_model(
     `model.detach(i)` alone has folded. Widths below 1 bring their own weights.
 
     A `PuppetCNN` becomes a file with the plain networks of its levels, each with kernels of its own, and the choice among
-    them by the image's complexity; of a single level, that network and nothing else.
+    them by the image's complexity; of a single level, that network and nothing else. With kernels="generator" (ONNX)
+    the file holds the puppeteer in their place, and ONNX Runtime generates the kernels when it loads it.
 
     Args:
         model: a `DMNN`, a `CNSN`, a `PuppetCNN`, or any functional Keras model with one image input.
@@ -104,6 +107,7 @@ def export_model(
             see; the ranges of all values are taken from them.
         levels: of a `PuppetCNN`, those that the file has, places in `model.depths`; None for all. An image of another
             one goes to the nearest.
+        kernels: of a `PuppetCNN`, what the file holds: "materialised" or "generator".
 
     Returns:
         A `Report`.
@@ -120,8 +124,7 @@ def export_model(
     path = Path(path)
     model = getattr(model, "_functional", None) or model  # what a built Sequential runs
     batch_size = _check(model, path, format, precision, batch_size, gates, labels, images, calibration)
-    if levels is not None and not isinstance(model, PuppetCNN):
-        raise ValueError(f"{model.name} has no levels; only a PuppetCNN has")
+    _check_puppet(model, format, precision, levels, kernels)
     parts = {name: model.part(name) for name in model.names} if isinstance(model, CNSN) else {}
     network = switching(model, levels) if isinstance(model, PuppetCNN) else graph.inference(model)
     if precision == "int8" and any(isinstance(layer, LevelSwitch) for layer in network.layers):
@@ -134,7 +137,11 @@ def export_model(
         _check_replaceable(path, format, format == "saved_model" or (format == "onnx" and bool(parts)))
         draft = folder / path.name
         try:
-            if parts:
+            if kernels == "generator":
+                from keras_dynnets.export import onnx_generator
+
+                onnx_generator.write(model, levels, draft, batch_size)
+            elif parts:
                 writer.write_parts(parts, draft, batch_size, half)
             else:
                 writer.write(network, draft, batch_size, half, outputs, **more)
@@ -239,6 +246,19 @@ def _check(model, path, format, precision, batch_size, gates, labels, images, ca
     if labels is not None and len(labels) != classes:
         raise ValueError(f"{len(labels)} labels do not name {classes} classes")
     return 1 if format == "litert" else batch_size
+
+
+def _check_puppet(model, format, precision, levels, kernels):
+    if kernels not in KERNELS:
+        raise ValueError(f"kernels are {' or '.join(KERNELS)}, not {kernels!r}")
+    if isinstance(model, PuppetCNN):
+        if kernels == "generator" and (format != "onnx" or precision != "fp32"):
+            raise ValueError(
+                "a file with the generator is for format='onnx' and precision='fp32', not "
+                f"{format!r} and {precision!r}: other runtimes would generate for every image; give kernels='materialised'"
+            )
+    elif levels is not None or kernels == "generator":
+        raise ValueError(f"{model.name} has no levels and no generator; only a PuppetCNN has")
 
 
 def _verified(report, writer, draft, networks, images):

@@ -38,7 +38,7 @@ def write(network, path, batch_size, half, outputs):
         _keep_outputs(proto.graph, outputs)
         if batch_size is None:
             onnx_gates.scan_over_batch(proto.graph)
-    elif switch := next((layer for layer in network.layers if isinstance(layer, LevelSwitch)), None):
+    elif switch := switch_of(network):
         proto = _with_levels(network, switch, half)
         if batch_size is None:
             onnx_gates.scan_over_batch(proto.graph)
@@ -54,11 +54,21 @@ def _with_levels(network, switch, half):
     """A Puppet-CNN for one image: what chooses the level, and the levels' networks each behind an `If`."""
     from keras_dynnets.export import onnx_levels
 
-    images = keras.Input(network.input_shape[1:], name="images")
-    proto = _convert(keras.Model(images, keras.layers.Lambda(switch.place)(images)), 1, ("logits",))
+    proto = chooser_of(network, switch)
     networks = [_convert(deploy(n, half=half, runtime="onnx"), 1, ("logits",)) for n in switch.networks]
     onnx_levels.choose_with_if(proto.graph, networks)
     return proto
+
+
+def switch_of(network):
+    """Its `LevelSwitch`, or None."""
+    return next((layer for layer in network.layers if isinstance(layer, LevelSwitch)), None)
+
+
+def chooser_of(network, switch):
+    """The graph from an image to the place of its level."""
+    images = keras.Input(network.input_shape[1:], name="images")
+    return _convert(keras.Model(images, keras.layers.Lambda(switch.place)(images)), 1, ("logits",))
 
 
 def write_parts(parts, path, batch_size, half):
@@ -107,8 +117,12 @@ def _with_gates(network):
 
 
 def _convert(deployed, batch_size, outputs):
+    return convert_function(inference_function(deployed, batch_size, outputs=outputs).call)
+
+
+def convert_function(call):
+    """A `tf.function` with a signature as an ONNX model."""
     tf2onnx = require("tf2onnx")
-    call = inference_function(deployed, batch_size, outputs=outputs).call
     logger = logging.getLogger("tf2onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

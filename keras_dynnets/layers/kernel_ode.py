@@ -1,5 +1,7 @@
 """The puppeteer: a differential equation that generates the kernels of a whole network."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -37,6 +39,7 @@ class KernelODE(keras.layers.Layer):
     Call arguments:
         complexity: (batch,) in [0, 1].
         steps: how many, an integer.
+        noise: in place of the seed's own, (2, C, k, k, C); for graphs that are to make it themselves (see `seeded_noise`).
 
     Output: a list of `steps` states, each (batch, C, k, k, C): input channels, the kernel's plane, output channels.
 
@@ -81,11 +84,21 @@ class KernelODE(keras.layers.Layer):
             self.plane_factor = self.add_weight((k * k,), "ones", name="plane_factor")
         elif self.state == "noise":
             # Kept as constants; not weights, since a file need not hold what a seed gives.
-            positions = np.arange(2 * c * k * k * c, dtype="int64")
-            self._noise = seeded_noise(positions, self.seed).astype("float32").reshape(2, c, k, k, c)
+            positions = np.arange(self.noise_size, dtype="int64")
+            self._noise = seeded_noise(positions, self.seed).astype("float32").reshape(self.noise_shape)
 
-    def call(self, complexity, steps):
-        state = self.initial(complexity)
+    @property
+    def noise_shape(self):
+        """Of both noises that an initial state is turned between."""
+        return (2, self.channels, self.kernel_size, self.kernel_size, self.channels)
+
+    @property
+    def noise_size(self):
+        """How many values that is."""
+        return math.prod(self.noise_shape)
+
+    def call(self, complexity, steps, noise=None):
+        state = self.initial(complexity, noise)
         step = self.horizon / steps
         states = []
         for _ in range(steps):
@@ -97,11 +110,11 @@ class KernelODE(keras.layers.Layer):
         """The state a step later, by the method."""
         return state + step * self._slope(state, step)
 
-    def compute_output_spec(self, complexity, steps):
+    def compute_output_spec(self, complexity, steps, noise=None):
         shape = (complexity.shape[0], self.channels, self.kernel_size, self.kernel_size, self.channels)
         return [keras.KerasTensor(shape, dtype="float32") for _ in range(steps)]
 
-    def initial(self, complexity):
+    def initial(self, complexity, noise=None):
         """P_0 of each complexity."""
         c, k = self.channels, self.kernel_size
         complexity = ops.reshape(complexity, (-1, 1, 1, 1, 1))
@@ -109,7 +122,8 @@ class KernelODE(keras.layers.Layer):
             return complexity * ops.ones((1, c, k, k, c))
         if self.state == "noise":
             angle = TURN * (complexity - 0.5)
-            first, second = (ops.convert_to_tensor(n[None]) for n in self._noise)
+            noise = self._noise if noise is None else noise
+            first, second = (ops.convert_to_tensor(noise[i][None]) for i in range(2))
             return ops.cos(angle) * first + ops.sin(angle) * second
         outputs = self.outputs_factor + (complexity - 0.5) * self.complexity_factor
         plane = ops.reshape(self.plane_factor, (k, k, 1))
@@ -189,6 +203,8 @@ def _pooled(x, axis, size):
     before = x.shape[axis]
     if size == before:
         return x
+    if before % size == 0:
+        return ops.mean(ops.reshape(x, (-1, *x.shape[1:axis], size, before // size, *x.shape[axis + 1 :])), axis=axis + 1)
     weights = np.zeros((before, size), "float32")
     for i in range(size):
         start, end = i * before // size, -(-(i + 1) * before // size)

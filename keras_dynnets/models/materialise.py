@@ -34,7 +34,10 @@ def materialised(puppet, place, name):
         config = layer.get_config()
         if layer in kernels:
             config["use_bias"] = layer in folded
-            weights = _with_norm(kernels[layer], norms[folded[layer]], folded[layer]) if layer in folded else [kernels[layer]]
+            weights = [kernels[layer]]
+            if layer in folded:
+                scale, bias = folding(kernels[layer].shape, norms[folded[layer]], folded[layer].epsilon)
+                weights = [kernels[layer] * scale, bias]
         elif layer in norms:
             config |= {"center": False, "scale": False}
             weights = list(norms[layer])
@@ -64,10 +67,13 @@ def materialised(puppet, place, name):
     return network
 
 
-def _with_norm(kernel, statistics, norm):
-    """Kernel and bias of a convolution with the batch norm after it."""
+def folding(shape, statistics, epsilon):
+    """What a convolution's kernel is multiplied by, and its bias, to do what the batch norm after it does.
+
+    Args:
+        shape: of the kernel. statistics: mean and variance, (2, channels). epsilon: of the norm.
+    """
     mean, variance = statistics
-    scale = 1 / np.sqrt(variance + norm.epsilon)
+    scale = 1 / np.sqrt(variance + epsilon)
     # the outputs of a depthwise kernel are its last two axes
-    per_output = scale if kernel.shape[3] == len(scale) else scale.reshape(kernel.shape[2:])
-    return [kernel * per_output, -mean * scale]
+    return scale if shape[3] == len(scale) else scale.reshape(shape[2:]), -mean * scale

@@ -204,12 +204,15 @@ class Puppet(keras.layers.Layer):
             return getattr(self.branches[place], name)
         return ops.take(ops.convert_to_tensor([getattr(branch, name) for branch in self.branches], dtype), place)
 
-    def kernels(self, place):
-        """The kernels of a branch, by the template's layers; of kernels for each image, those of the middling complexity."""
+    def kernels(self, place, noise=None):
+        """The kernels of a branch, by the template's layers; of kernels for each image, those of the middling complexity.
+
+        `noise` is for `KernelODE`.
+        """
         branch = self.branches[place]
         layers = self.plan.running(branch.dropped)
         complexity = 0.5 if branch.complexity is None else branch.complexity
-        states = self.ode(ops.convert_to_tensor([complexity], "float32"), steps=len(layers))
+        states = self.ode(ops.convert_to_tensor([complexity], "float32"), steps=len(layers), noise=noise)
         kernel = lambda layer, state: kernel_of(state, tuple(layer.kernel.shape), self.normalise_kernels)[0]  # noqa: E731
         return {layer: kernel(layer, state) for layer, state in zip(layers, states, strict=True)}
 

@@ -1,6 +1,7 @@
 """Files of a Puppet-CNN: plain networks, chosen by the complexity of the image."""
 
 import numpy as np
+import onnx as onnx_library
 import pytest
 from helpers import assert_close, generated, images
 
@@ -52,6 +53,31 @@ def test_some_levels_are_smaller_and_take_all_images(model, clear, tmp_path):
     assert_close(network(high), model(high))
 
 
+@pytest.mark.parametrize("batch_size, levels", [(1, None), (None, [1, 3]), (None, [2])])
+def test_a_file_with_the_generator(model, clear, tmp_path, batch_size, levels):
+    export_model(model, tmp_path / "m.onnx", "onnx", batch_size=batch_size, images=clear, levels=levels, kernels="generator")
+    run = onnx.runner(tmp_path / "m.onnx")
+    batches = [clear] if batch_size is None else [clear[i : i + 1] for i in range(len(clear))]
+    found = np.concatenate([run(images=batch)["logits"] for batch in batches])
+    assert_close(found, switching(model, levels)(clear), 1e-4)
+    assert largest_constant(tmp_path / "m.onnx") == model.plan.channels**2, "the puppeteer's own pointwise kernel"
+
+
+@pytest.mark.parametrize("state", ["rank_one", "constant"])
+def test_a_generator_without_noise(clear, tmp_path, state):
+    model = generated(state=state, method="midpoint", normalise_kernels=False)
+    export_model(model, tmp_path / "m.onnx", "onnx", levels=[0], images=clear, kernels="generator")
+    assert_close(onnx.runner(tmp_path / "m.onnx")(images=clear)["logits"], model.materialise(0)(clear), 1e-4)
+
+
+def largest_constant(path):
+    def of(graph):
+        inner = [a.g for node in graph.node for a in node.attribute if a.HasField("g")]
+        return max([np.prod(t.dims) for t in graph.initializer] + [of(g) for g in inner])
+
+    return of(onnx_library.load(path).graph)
+
+
 def test_a_level_in_integers(model, tmp_path):
     x = images(30)
     report = export_model(model, tmp_path / "m.tflite", levels=[3], precision="int8", calibration=x)
@@ -64,8 +90,14 @@ def test_refusals(model, clear, tmp_path):
     for levels in ([4], [0, 0], []):
         with pytest.raises(ValueError, match="level"):
             export_model(model, tmp_path / "m.tflite", levels=levels)
-    with pytest.raises(ValueError, match="plain_level0 has no levels"):
-        export_model(model.materialise(0), tmp_path / "m.tflite", levels=[0])
+    for options in ({"levels": [0]}, {"kernels": "generator"}):
+        with pytest.raises(ValueError, match="plain_level0 has no levels and no generator"):
+            export_model(model.materialise(0), tmp_path / "m.tflite", **options)
+    for options in ({}, {"format": "onnx", "precision": "fp16"}):
+        with pytest.raises(ValueError, match="is for format='onnx' and precision='fp32', not .* kernels='materialised'"):
+            export_model(model, tmp_path / "m", kernels="generator", **options)
+    with pytest.raises(ValueError, match="kernels are materialised or generator, not 'made'"):
+        export_model(model, tmp_path / "m.onnx", "onnx", kernels="made")
     bounds = switching(model).layers[-1].bounds
     x = images(400, seed=6)
     border = x[np.abs(complexity(x)[:, None] - bounds).min(1) < MARGIN]
