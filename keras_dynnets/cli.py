@@ -84,7 +84,8 @@ def evaluate(
     data: Annotated[str, typer.Option(help="data set: cifar10, mnist or digits")] = "cifar10",
     weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file")] = "default",
     plots: Annotated[
-        Path | None, typer.Option(help="also draw, in this folder: what the test images cost (DMNN), accuracy against MACs (CNSN)")
+        Path | None, typer.Option(help="also draw, in this folder: what the test images cost (DMNN), accuracy against MACs (CNSN), "
+            "complexity, kernels and stored bytes (Puppet-CNN)")
     ] = None,
     data_dir: DataDir = None,
 ):
@@ -108,6 +109,12 @@ def evaluate(
         title = f"{name} on the {results['images']:,} test images of {data}"
         path = profile.accuracy_against_macs(models, plots / "accuracy_against_macs.png", title)
         out.print(f"plot: {path}")
+    if plots and zoo.info(name).family == "puppet" and hasattr(model, "puppet"):
+        profile.complexity_histogram(model, test.images, plots / "complexity.png")
+        profile.simple_and_complex(model, test.images, plots / "simple_and_complex.png")
+        profile.kernels_along_ode(model, plots / "kernels.png")
+        profile.stored_bytes(model, plots / "stored_bytes.png")
+        out.print(f"plots: {plots}")
     if plots and zoo.info(name).family == "dmnn":
         measured = profile.measure(model, test.images, batch_size=500)
         profile.macs_histogram(measured, plots / "macs_histogram.png")

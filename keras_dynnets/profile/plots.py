@@ -1,25 +1,10 @@
-"""Pictures of a `Measurement`, as PNG files at the width of a README."""
+"""Pictures of a `Measurement` and of a `CNSN`."""
 
 import math
-import os
-import uuid
-from pathlib import Path
 
 import numpy as np
 
-WIDTH = 8.5  # inches; at 200 dots an inch twice the pixels of a README's column
-BLUE, GREY, RED = "#2f6ea5", "#5f6368", "#b3402e"
-STYLE = {
-    "font.size": 10,
-    "axes.titlesize": 12,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelcolor": "black",
-    "ytick.labelcolor": "black",
-}
+from keras_dynnets.profile.picture import BLUE, GREY, RED, WIDTH, write_picture
 
 
 def macs_histogram(measurement, path):
@@ -56,7 +41,7 @@ def macs_histogram(measurement, path):
         )
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
-    return _write(draw, path)
+    return write_picture(draw, path)
 
 
 def accuracy_against_macs(models, path, title="accuracy and cost"):
@@ -95,7 +80,7 @@ def accuracy_against_macs(models, path, title="accuracy and cost"):
         if len(widths) > 1:
             figure.legend(loc="outside lower center", ncols=len(widths), frameon=False)
 
-    return _write(draw, path)
+    return write_picture(draw, path)
 
 
 def execution_rates(measurement, labels, class_names, path):
@@ -153,7 +138,7 @@ def execution_rates(measurement, labels, class_names, path):
         bar = figure.colorbar(mesh, ax=axes, pad=0.02, fraction=0.05, aspect=25, anchor=(0, 1), label=label)
         bar.outline.set_visible(False)
 
-    return _write(draw, path)
+    return write_picture(draw, path)
 
 
 def easy_and_hard(measurement, images, labels, class_names, path, k=8, classes=None):
@@ -204,7 +189,7 @@ def easy_and_hard(measurement, images, labels, class_names, path, k=8, classes=N
             "Easiest (left) and hardest images (right) by their MACs, in % of all paths on", x=0.01, ha="left"
         )
 
-    return _write(draw, path)
+    return write_picture(draw, path)
 
 
 def _names(measurement, class_names):
@@ -214,24 +199,3 @@ def _names(measurement, class_names):
             f"the network has {count} classes and {len(names)} names are given; give one a class, in order"
         )
     return names
-
-
-def _write(draw, path):
-    """Has `draw` fill a figure and puts it at `path` in one step: nobody ever sees half a file."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    path = Path(path)
-    if path.suffix != ".png":
-        raise ValueError(f"pictures are PNG files: give a path that ends in .png, not {str(path)!r}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with matplotlib.rc_context(STYLE):
-            figure = Figure(layout="constrained")  # not pyplot's: no global state, no display
-            draw(figure)
-            figure.savefig(partial, dpi=200, format="png")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

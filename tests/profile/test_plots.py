@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from helpers import generated
+from helpers import images as made_up
 
 from keras_dynnets import profile, zoo
 from keras_dynnets.profile import Measurement
@@ -139,4 +141,40 @@ def test_errors(by_hand, tmp_path):
     plain = profile.measure(zoo.load("resnet20", weights=None), np.zeros((2, 32, 32, 3), "uint8"))
     with pytest.raises(ValueError, match="measure a DMNN"):
         profile.execution_rates(plain, [0, 1], NAMES, path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def puppet():
+    return generated()
+
+
+def test_pictures_of_a_puppet(puppet, tmp_path):
+    x = made_up(60, seed=4)
+    paths = [
+        profile.complexity_histogram(puppet, x, tmp_path / "a.png"),
+        profile.simple_and_complex(puppet, x.astype("uint8"), tmp_path / "b.png", k=4),
+        profile.kernels_along_ode(puppet, tmp_path / "c.png"),
+        profile.stored_bytes(puppet, tmp_path / "d.png"),
+    ]
+    for path in paths:
+        assert pixels(path).shape[1] == 1700
+        assert len(np.unique(pixels(path))) > 50
+
+
+def test_the_simplest_image_is_first(puppet, tmp_path):
+    x = np.clip(np.random.default_rng(0).normal(128, 60, (10, 16, 16, 3)), 0, 255)
+    x[7] = (250, 0, 0)  # flat: no image is simpler
+    picture = pixels(profile.simple_and_complex(puppet, x, tmp_path / "a.png", k=3))
+    rows, columns = where(picture, (250, 0, 0))
+    assert len(rows) > 10_000 and columns.max() < 600 and rows.min() < len(picture) / 2
+
+
+def test_pictures_of_a_puppet_refuse(puppet, tmp_path):
+    with pytest.raises(ValueError, match="levels 0 to 3, not 4"):
+        profile.kernels_along_ode(puppet, tmp_path / "a.png", level=4)
+    with pytest.raises(ValueError, match="k is a number of images, 1 or more, not 0"):
+        profile.simple_and_complex(puppet, made_up(5), tmp_path / "a.png", k=0)
+    with pytest.raises(ValueError, match="has no level 0"):
+        profile.stored_bytes(generated(levels=None), tmp_path / "a.png")
     assert not list(tmp_path.iterdir())
