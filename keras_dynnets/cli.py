@@ -51,7 +51,7 @@ def info(name: Name):
 @app.command()
 def train(
     name: Name,
-    data: Annotated[str, typer.Option(help="data set: cifar10, mnist or digits")] = "cifar10",
+    data: Annotated[str, typer.Option(help="data set: digits, a name of TensorFlow Datasets, or of --data-dir's images")] = "cifar10",
     recipe: Annotated[
         str | None, typer.Option(help="recipe file, or the name of one of the project's; default: NAME_DATA")
     ] = None,
@@ -81,7 +81,7 @@ def train(
 @app.command()
 def evaluate(
     name: Name,
-    data: Annotated[str, typer.Option(help="data set: cifar10, mnist or digits")] = "cifar10",
+    data: Annotated[str, typer.Option(help="data set: digits, a name of TensorFlow Datasets, or of --data-dir's images")] = "cifar10",
     weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file")] = "default",
     plots: Annotated[
         Path | None, typer.Option(help="also draw, in this folder: what the test images cost (DMNN), accuracy against MACs (CNSN), "
@@ -94,7 +94,8 @@ def evaluate(
     from keras_dynnets.training import evaluate as run
     from keras_dynnets.training import load_data
 
-    loaded = load_data(data, data_dir)
+    height, _, channels = zoo.registry.find(name).input_shape
+    loaded = load_data(data, data_dir, image_size=height, channels=channels)
     test = loaded.test
     if zoo.labels(name, weights) not in (None, loaded.classes):
         raise ValueError(
@@ -149,7 +150,8 @@ def export(
     if calibration:
         from keras_dynnets.training import load_data
 
-        images = load_data(calibration, data_dir).train.images[:300]
+        height, _, channels = model.input_shape[1:]
+        images = load_data(calibration, data_dir, image_size=height, channels=channels).train.images[:300]
     labels = zoo.labels(name, weights)
     options = {"gates": gates, "labels": labels, "calibration": images, "levels": levels, "kernels": kernels}
     report = export_model(model, path, format, precision, batch_size, **options)

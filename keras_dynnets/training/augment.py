@@ -4,6 +4,9 @@ import keras
 import numpy as np
 
 from keras_dynnets.models.levels import level_batches
+from keras_dynnets.training.image_files import ImageFiles
+
+WORKERS = 4  # threads that read images from files
 
 
 class Batches(keras.utils.PyDataset):
@@ -13,23 +16,28 @@ class Batches(keras.utils.PyDataset):
     training that was stopped goes on as if it had not been.
 
     Args:
-        split: `data.Split` of uint8 images.
+        split: `data.Split` of uint8 images, in memory or in files.
         batch_size: images a batch; the last, smaller one is left out.
         flip: whether to mirror half of the images.
         translate: pixels by which images move at most. What comes in is the image mirrored at its border,
             so that a training sees no black edges that test images do not have.
+        resized_crop: whether to take a random part of every image, resized, instead of moving it; of images in files.
         seed: of everything random.
         steps: batches an epoch at most; None for all.
         levels: of each image, where a batch has images of one level (see `PuppetCNN`); what is left of
             each is left out.
     """
 
-    def __init__(self, split, batch_size, flip=True, translate=4, seed=0, steps=None, levels=None):
-        super().__init__()
+    def __init__(self, split, batch_size, flip=True, translate=4, seed=0, steps=None, levels=None, resized_crop=False):
+        in_files = isinstance(split.images, ImageFiles)
+        if resized_crop and not in_files:
+            raise ValueError("resized_crop wants images in files, whose parts are larger than what a network sees; give translate")
+        super().__init__(workers=WORKERS if in_files else 1)
         self.split = split
         self.batch_size = batch_size
         self.flip = flip
         self.translate = translate
+        self.resized_crop = resized_crop
         self.seed = seed
         self.steps = steps
         self.levels = np.zeros(len(split), int) if levels is None else levels
@@ -49,7 +57,10 @@ class Batches(keras.utils.PyDataset):
     def __getitem__(self, index):
         rows = self.batches[index]
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        images = self._translated(self.split.images[rows], rng)
+        if self.resized_crop:
+            images = self.split.images.cropped(rows, rng)
+        else:
+            images = self._translated(self.split.images[rows], rng)
         if self.flip:
             mirrored = rng.random(len(images)) < 0.5
             images[mirrored] = images[mirrored, :, ::-1]

@@ -1,12 +1,14 @@
-"""Labelled images in memory, by name."""
+"""Labelled images by name."""
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from keras_dynnets.training.image_files import ImageFiles, class_folders
+
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-DATA_SETS = ("cifar10", "mnist", "digits")
 # Whose images they are, for the cards of weights that learned from them.
 SOURCES = {
     "cifar10": "CIFAR-10: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009; "
@@ -21,16 +23,17 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Split:
-    """Images (n, height, width, channels), uint8, and their classes (n,), int32."""
+    """Images (n, height, width, channels), uint8, in memory or `ImageFiles`, and their classes (n,), int32."""
 
-    images: np.ndarray
+    images: np.ndarray | ImageFiles
     labels: np.ndarray
 
     def __len__(self):
         return len(self.labels)
 
     def take(self, rows):
-        return Split(self.images[rows], self.labels[rows])
+        images = self.images.subset(rows) if isinstance(self.images, ImageFiles) else self.images[rows]
+        return Split(images, self.labels[rows])
 
 
 @dataclass(frozen=True)
@@ -44,61 +47,89 @@ class Data:
     test: Split
 
 
-def load_data(name, data_dir=None, validation=2000, seed=0):
-    """Loads a data set whole.
+def load_data(name, data_dir=None, validation=2000, seed=0, image_size=224, channels=3):
+    """Loads a data set: in memory, or as files that are read when they are wanted.
 
     Args:
-        name: "cifar10" or "mnist" (gray, 28x28), by TensorFlow Datasets, or "digits", scikit-learn's
-            1,797 real images of handwritten digits, enlarged to 32x32 in three channels (no network).
-        data_dir: folder of prepared TFDS data sets, or a `.npz` file with CIFAR-10 as
-            JPEG (for machines without TensorFlow). Default: the environment's
-            TFDS_DATA_DIR, else TFDS's own.
-        validation: images set aside from the training set.
-        seed: of the choice of these (the digits have no split of their own: a
-            sixth of them becomes the test set, by the same seed).
+        name: "digits", scikit-learn's 1,797 real images of handwritten digits, enlarged to 32x32 in three channels (no
+            network); a name of TensorFlow Datasets with images of one size and labels, such as "cifar10" or "mnist"; or, with
+            a folder of images, any name for them.
+        data_dir: a folder of images: `train/CLASS/*`, and `val/CLASS/*` or `test/CLASS/*`; without these two a
+            sixth of the images becomes the test set. Or a folder of prepared TFDS data sets, or a `.npz` file with CIFAR-10 as
+            JPEG (for machines without TensorFlow). Default: the environment's TFDS_DATA_DIR, else TFDS's own.
+        validation: images set aside from the training set, a tenth of it at most.
+        seed: of the choice of these, and of a test set where there is none.
+        image_size, channels: that images in a folder are read in.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, a folder without classes or with other ones for the test.
         RuntimeError: the data is neither there nor to be had over the network.
     """
-    if name not in DATA_SETS:
-        raise ValueError(f"data set {name!r} is unknown; it is one of {', '.join(DATA_SETS)}")
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
     rng = np.random.default_rng(seed)
-    if name == "digits":
-        train, test = _digits(rng)
-        validation = min(validation, len(train) // 10)
-        classes = tuple("0123456789")
+    if data_dir and (Path(data_dir) / "train").is_dir():
+        train, test, classes = _folder(Path(data_dir), image_size, channels)
+    elif name == "digits":
+        train, test, classes = _digits(), None, tuple("0123456789")
+    elif name == "cifar10" and str(data_dir).endswith(".npz"):
+        (train, test), classes = _cifar10_npz(data_dir), CIFAR10
     else:
-        train, test = _cifar10_npz(data_dir) if name == "cifar10" and str(data_dir).endswith(".npz") else _tfds(name, data_dir)
-        classes = tuple("0123456789") if name == "mnist" else CIFAR10
+        train, test, classes = _tfds(name, data_dir)
+    if test is None:
+        order, cut = rng.permutation(len(train)), len(train) // 6
+        train, test = train.take(order[cut:]), train.take(order[:cut])
+    validation = min(validation, len(train) // 10)
     order = rng.permutation(len(train))
     return Data(name, classes, train.take(order[validation:]), train.take(order[:validation]), test)
 
 
-def _digits(rng):
+def _folder(folder, size, channels):
+    """Train and test, None without one, and the classes of a folder of images."""
+    classes, *train = class_folders(folder / "train")
+    splits = [Split(ImageFiles(train[0], size, channels), train[1]), None]
+    for name in ("test", "val"):
+        if (folder / name).is_dir():
+            found, paths, labels = class_folders(folder / name)
+            if found != classes:
+                other = ", ".join(sorted(set(found) ^ set(classes))[:5])
+                raise ValueError(f"{folder / name} and {folder / 'train'} have other classes: {other} is in one alone")
+            splits[1] = Split(ImageFiles(paths, size, channels), labels)
+            break
+    return *splits, classes
+
+
+def _digits():
     from sklearn.datasets import load_digits
 
     digits = load_digits()
     images = np.kron(digits.images * (255 / 16), np.ones((4, 4))).astype("uint8")
-    images = np.repeat(images[..., None], 3, axis=-1)
-    order = rng.permutation(len(images))
-    cut = len(images) // 6
-    everything = Split(images, digits.target.astype("int32"))
-    return everything.take(order[cut:]), everything.take(order[:cut])
+    return Split(np.repeat(images[..., None], 3, axis=-1), digits.target.astype("int32"))
 
 
 def _tfds(name, data_dir):
     import tensorflow_datasets as tfds
 
+    if name not in tfds.list_builders():
+        raise ValueError(
+            f"data set {name!r} is unknown: it is digits, a name of TensorFlow Datasets such as cifar10 or mnist, or "
+            "any name with a data_dir (--data-dir) that has the folders train/CLASS and test/CLASS with images"
+        )
     try:
-        sets = tfds.load(name, split=["train", "test"], batch_size=-1, data_dir=data_dir)
+        builder = tfds.builder(name, data_dir=data_dir)
+        features, splits = builder.info.features, builder.info.splits
+        held_out = "validation" if "validation" in splits and "test" not in splits else "test"
+        if not {"image", "label"} <= set(features or ()) or None in features["image"].shape:
+            raise ValueError(f"{name} has no labelled images of one size; put them into a folder for each class instead")
+        sets, info = tfds.load(name, split=["train", held_out], batch_size=-1, data_dir=data_dir, with_info=True)
+    except ValueError:
+        raise
     except Exception as error:
         raise RuntimeError(
             f"{name} is not in {data_dir or 'the default TFDS folder'} and could not be downloaded ({error}). "
             "Set TFDS_DATA_DIR (or --data-dir) to a folder that holds it prepared by TensorFlow Datasets"
         ) from error
-    return [Split(s["image"].numpy(), s["label"].numpy().astype("int32")) for s in sets]
+    splits = [Split(s["image"].numpy(), s["label"].numpy().astype("int32")) for s in sets]
+    return *splits, CIFAR10 if name == "cifar10" else tuple(info.features["label"].names)
 
 
 def _cifar10_npz(path):

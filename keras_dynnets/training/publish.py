@@ -12,9 +12,9 @@ import numpy as np
 
 from keras_dynnets import zoo
 from keras_dynnets.profile import count
-from keras_dynnets.training.data import SOURCES, load_data
+from keras_dynnets.training.data import SOURCES
 from keras_dynnets.training.recipe import Recipe
-from keras_dynnets.training.train import evaluate
+from keras_dynnets.training.train import evaluate, recipe_data
 from keras_dynnets.zoo.cards import write, write_cards
 from keras_dynnets.zoo.records import WeightsRecord, format_index, read_index
 from keras_dynnets.zoo.weights import SHELF, sha256
@@ -37,6 +37,7 @@ def publish(folder, data_dir=None, shelf=SHELF):
 
     Raises:
         FileNotFoundError: the folder holds no finished run.
+        ValueError: the data set is none of those with a known source.
         RuntimeError: the evaluation gives other figures than the run recorded.
     """
     folder = Path(folder)
@@ -44,7 +45,9 @@ def publish(folder, data_dir=None, shelf=SHELF):
         raise FileNotFoundError(f"{folder} holds no finished run (no results.json); train it to its end first")
     recipe = Recipe.model_validate_json((folder / "recipe.json").read_text())
     results = json.loads((folder / "results.json").read_text())
-    data = load_data(recipe.data, data_dir, recipe.validation, recipe.seed)
+    if recipe.data not in SOURCES:
+        raise ValueError(f"{recipe.data} has no known source and licence; what is published learned from {', '.join(SOURCES)}")
+    data = recipe_data(recipe, data_dir)
     shape = data.test.images.shape[1:]
     form = dict(num_classes=len(data.classes), input_shape=shape, **recipe.options)
     trained = zoo.load(recipe.entry, folder / "model.weights.h5", **form)

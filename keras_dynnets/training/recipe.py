@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 class Recipe(BaseModel):
     """How one zoo entry is trained on one data set.
 
-    The schedule is a linear warm-up, then a cosine to zero; the optimiser Nesterov
+    The schedule is a linear warm-up, then a cosine to zero or a division by ten at each of `drops`; the optimiser Nesterov
     SGD or Adam, with decoupled weight decay on kernels only.
     """
 
@@ -25,11 +25,15 @@ class Recipe(BaseModel):
     learning_rate: float = Field(gt=0, description="at the end of the warm-up")
     warmup_epochs: float = Field(ge=0)
     optimizer: Literal["sgd", "adam"] = "sgd"
+    epsilon: float = Field(default=1e-7, gt=0, description="of Adam")
+    drops: tuple[int, ...] = Field(default=(), description="epochs that divide the learning rate by ten, instead of the cosine")
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(ge=0, description="a step shrinks kernels by learning rate x this")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     flip: bool = True
     translate: int = Field(default=4, ge=0)
+    resized_crop: bool = Field(default=False, description="random-size crops instead of translation, of images in files")
+    image_size: int | None = Field(default=None, gt=0, description="of images in files; None for the entry's own")
     validation: int = Field(default=2000, gt=0, description="training images set aside")
     train_images: int | None = Field(default=None, gt=0, description="of the others; None for all")
     seed: int = 0

@@ -19,6 +19,7 @@ from keras_dynnets.profile import measure
 from keras_dynnets.training.augment import Batches
 from keras_dynnets.training.data import load_data
 from keras_dynnets.training.recipe import Recipe
+from keras_dynnets.zoo import registry
 
 
 CALIBRATION = 5000  # images for the batch-norm statistics of a Puppet-CNN's levels
@@ -49,7 +50,7 @@ def train(recipe, folder, data_dir=None, steps=None):
     _claim(folder, recipe)
     if (folder / "results.json").is_file():
         return json.loads((folder / "results.json").read_text())
-    data = load_data(recipe.data, data_dir, recipe.validation, recipe.seed)
+    data = recipe_data(recipe, data_dir)
     form = dict(num_classes=len(data.classes), input_shape=data.train.images.shape[1:], **recipe.options)
     keras.utils.set_random_seed(recipe.seed)
     with _dtype_policy(recipe.dtype_policy):
@@ -59,9 +60,9 @@ def train(recipe, folder, data_dir=None, steps=None):
     if isinstance(model, PuppetCNN):
         model.rank(images.images)
         levels = model.levels_of(images.images)
-    batches = Batches(images, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed, steps, levels)
+    batches = Batches(images, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed, steps, levels, recipe.resized_crop)
     compile_for(model, recipe, len(batches))
-    validation = (data.validation.images.astype("float32"), _targets(data.validation.labels, recipe, data))
+    validation = (np.asarray(data.validation.images, "float32"), _targets(data.validation.labels, recipe, data))
     clock = _Clock(folder / "seconds.txt")
     model.fit(
         _OneHot(batches, len(data.classes)) if recipe.label_smoothing else batches,
@@ -92,6 +93,12 @@ def train(recipe, folder, data_dir=None, steps=None):
     return results
 
 
+def recipe_data(recipe, data_dir=None):
+    """The data that a recipe names; images in files in the size that it, or its entry, has."""
+    height, _, channels = registry.find(recipe.entry).input_shape
+    return load_data(recipe.data, data_dir, recipe.validation, recipe.seed, recipe.image_size or height, channels)
+
+
 @contextlib.contextmanager
 def _dtype_policy(name):
     """Layers made inside have this policy."""
@@ -116,9 +123,12 @@ def compile_for(model, recipe, steps):
     )
     if not recipe.warmup_epochs:
         schedule = keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.epochs * steps)
+    if recipe.drops:
+        schedule = StepDecay(recipe.learning_rate, round(recipe.warmup_epochs * steps), [d * steps for d in recipe.drops])
     decay = recipe.weight_decay or None
     if recipe.optimizer == "adam":
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=decay) if decay else keras.optimizers.Adam(schedule)
+        options = {"weight_decay": decay, "epsilon": recipe.epsilon}
+        optimizer = keras.optimizers.AdamW(schedule, **options) if decay else keras.optimizers.Adam(schedule, **options)
     else:
         optimizer = keras.optimizers.SGD(
             schedule, momentum=recipe.momentum, nesterov=recipe.momentum > 0, weight_decay=decay
@@ -136,6 +146,27 @@ def compile_for(model, recipe, steps):
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     on_cpu = keras.backend.backend() == "tensorflow" and not has_gpu()
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False if on_cpu else "auto")
+
+
+@keras.saving.register_keras_serializable(package="keras_dynnets")
+class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """A linear warm-up, then a learning rate that is divided by ten at every one of some steps.
+
+    Args:
+        learning_rate: at the end of the warm-up. warmup_steps: of it, 0 for none. drops: steps, from the first on.
+    """
+
+    def __init__(self, learning_rate, warmup_steps, drops):
+        self.learning_rate, self.warmup_steps, self.drops = learning_rate, warmup_steps, tuple(drops)
+
+    def __call__(self, step):
+        step = keras.ops.cast(step, "float32")
+        passed = keras.ops.sum(keras.ops.cast(step >= keras.ops.convert_to_tensor(self.drops, "float32"), "float32"))
+        warm = keras.ops.minimum(1.0, step / max(1, self.warmup_steps)) if self.warmup_steps else 1.0
+        return self.learning_rate * warm * keras.ops.power(0.1, passed)
+
+    def get_config(self):
+        return {"learning_rate": self.learning_rate, "warmup_steps": self.warmup_steps, "drops": self.drops}
 
 
 def evaluate(model, split, batch_size=500):

@@ -5,7 +5,7 @@ import yaml
 from pydantic import ValidationError
 
 from keras_dynnets.training import Recipe, find_recipe
-from keras_dynnets.training.data import DATA_SETS
+from keras_dynnets.training.data import SOURCES
 from keras_dynnets.zoo.registry import ENTRIES
 
 SMALLEST = dict(
@@ -30,7 +30,11 @@ def test_shipped_recipes(file):
     assert name.startswith(f"{recipe.entry}_{recipe.data}")
     if name == f"{recipe.entry}_{recipe.data}":
         assert find_recipe(recipe.entry, recipe.data) == recipe
-    assert recipe.data in DATA_SETS
+    assert (recipe.data in SOURCES) or recipe.variant == "paper"
+    command = f"keras-dynnets train {recipe.entry} --data {recipe.data}"
+    command += f" --recipe {name}" if recipe.variant else ""
+    first = (resources.files("keras_dynnets.training") / "recipes" / file).read_text().splitlines()[0]
+    assert first.removesuffix(" --data-dir DATA") == f"# {command}"
     assert set(recipe.options) <= set(ENTRIES[recipe.entry].options())
 
 
