@@ -69,8 +69,8 @@ def accuracy_against_macs(models, path, title="accuracy and cost"):
             color = (BLUE, RED, GREY)[i % 3]
             style = ("o-", "s--", "^:")[i % 3]
             axes.plot(*zip(*[p[:2] for p in points], strict=True), style, color=color, label=f"width {width:g}")
-            for x, y, name in points:
-                axes.annotate(name, (x, y), (4, -11), textcoords="offset points", color=color, fontsize=9)
+            for k, (x, y, name) in enumerate(points):
+                axes.annotate(name, (x, y), (4, 6 if k % 2 else -12), textcoords="offset points", color=color, fontsize=9)
         axes.set_xlim(0, None)
         axes.set_xlabel("MACs an image (millions)")
         axes.set_ylabel("top-1 accuracy (%)")

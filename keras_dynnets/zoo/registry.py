@@ -224,5 +224,5 @@ def _load_record(entry, record, num_classes, input_shape, options, part):
             variable.assign(values[variable.path])
         else:
             new.append(variable.path)
-    log.info("%s: newly initialised: %s", entry.name, ", ".join(new) or "nothing")
+    log.log(logging.WARNING if new else logging.INFO, "%s: newly initialised: %s", entry.name, ", ".join(new) or "nothing")
     return model

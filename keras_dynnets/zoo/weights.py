@@ -74,6 +74,8 @@ def fill(model, path, part=None):
         ValueError: the file is damaged, holds the weights of another network, or values that are not finite.
     """
     network = model.detach(**part) if part else model
+    outputs = network.output
+    classes = (outputs.get("logits", outputs.get("base")) if isinstance(outputs, dict) else outputs).shape[-1]
     try:
         if part:
             _load_part(model, network, path)
@@ -81,7 +83,7 @@ def fill(model, path, part=None):
             model.load_weights(path)
     except Exception as error:  # a file made to do harm can fail anywhere in Keras and h5py
         raise ValueError(
-            f"{path} does not hold the weights of {model.name} with {model.get_layer('logits').units} classes; "
+            f"{path} does not hold the weights of {model.name} with {classes} classes; "
             f"give the num_classes and options that it was saved with ({type(error).__name__}: {error})"
         ) from error
     if wrong := _not_finite(network):

@@ -1,0 +1,51 @@
+"""The runs of zoo/FINE_TUNING.md, on real handwritten digits as image files."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from keras_dynnets.training import Recipe
+
+PAGE = (Path(__file__).parents[2] / "zoo" / "FINE_TUNING.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Where `photos/` has a folder for each of three digits."""
+    digits = load_digits(n_class=3)
+    for i, (image, label) in enumerate(zip(digits.images[:120], digits.target, strict=False)):
+        folder = tmp_path / "photos" / "zero one two".split()[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((255 / 16 * image).astype("uint8")).resize((48, 40)).save(folder / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_page_runs(photos, caplog):
+    names = {}
+    histories = []
+    for block in blocks("python"):
+        exec(compile(block, "zoo/FINE_TUNING.md", "exec"), names)
+        histories.append(names["model"].history.history)
+    assert "dmnn20: newly initialised: logits/kernel, logits/bias" in caplog.messages
+    assert "dmnn20: newly initialised: logits/kernel, logits/bias" in PAGE
+    assert histories[1]["accuracy"][-1] > 0.5, "three classes, from what the page's first run has learned"
+    assert "sub2_accuracy" in histories[2] and names["small"].output_shape == (None, 3)
+    assert (photos / "all.tflite").is_file()
+    x = next(iter(names["validation"]))[0].numpy()
+    np.testing.assert_allclose(names["small"](x), names["model"].detach(2)(x), rtol=1e-4, atol=1e-4)
+
+
+def test_its_recipe_is_one():
+    (recipe,) = blocks("yaml")
+    assert Recipe.model_validate(yaml.safe_load(recipe)).data == "photos"
