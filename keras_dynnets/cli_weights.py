@@ -73,6 +73,15 @@ def cards():
 
 
 @app.command()
+def plot(path: Annotated[Path, typer.Argument(help="the PNG file")]):
+    """Draws what is on the shelf: accuracy against MACs and against bytes, with the papers' points beside."""
+    from keras_dynnets.profile import shelf_picture
+    from keras_dynnets.zoo.weights import records
+
+    _print(f"written: {shelf_picture(records(), path)}")
+
+
+@app.command()
 def serve(port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free")] = 8765):
     """Serves the checkout's shelf to this machine's programs, as a mirror, until Ctrl-C."""
     server = shelf_server(_shelf(), port)
