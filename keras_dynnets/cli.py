@@ -114,6 +114,7 @@ def evaluate(
         profile.complexity_histogram(model, test.images, plots / "complexity.png")
         profile.simple_and_complex(model, test.images, plots / "simple_and_complex.png")
         profile.kernels_along_ode(model, plots / "kernels.png")
+        profile.levels_curve(model, test.images[:500], plots / "levels.png")
         profile.stored_bytes(model, plots / "stored_bytes.png")
         out.print(f"plots: {plots}")
     if plots and zoo.info(name).family == "dmnn":

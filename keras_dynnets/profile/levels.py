@@ -7,12 +7,13 @@ import keras
 import numpy as np
 
 from keras_dynnets import zoo
+from keras_dynnets.export import onnx
 from keras_dynnets.export.level_switch import switching
 from keras_dynnets.profile.baseline import Comparison, call_in, check_runtimes, in_turn
 from keras_dynnets.profile.count import count
 from keras_dynnets.profile.latency import set_tensorflow_threads
 
-LEVELLED = ("tensorflow", "tensorflow_per_image", "tensorflow_training", "litert", "onnx")
+LEVELLED = ("tensorflow", "tensorflow_per_image", "tensorflow_training", "litert", "onnx", "onnx_generator")
 BATCH = 64
 
 
@@ -27,7 +28,8 @@ def compare_levels(name, runtimes=None, threads=1, repeats=5, seed=0, progress=l
         runtimes: some of `LEVELLED`; default: all. "tensorflow": `predict` of eight batches of 64;
             "tensorflow_per_image": one such batch with kernels generated for each image, as the paper's authors do;
             "tensorflow_training": a step of 64 images of each level, with the generation of their kernels; "litert", "onnx":
-            32 images, one a call, through one file with the networks of all levels.
+            32 images, one a call, through one file with the networks of all levels; "onnx_generator": the same through a
+            file with the generator, loaded before.
         threads: of each runtime. TensorFlow takes the number only before its first
             computation of the process.
         repeats: timed calls of each.
@@ -85,8 +87,15 @@ def _calls(runtime, name, model, plain, images, threads, folder):
         levels = model.levels_of(images)
         batches = [np.resize(images[levels == level], (BATCH, *images.shape[1:])) for level in np.unique(levels)]
         return [lambda x, step=step: [step(batch) for batch in batches] for step in steps], BATCH
-    runs = []
-    for network, place in ((switching(model), folder / "levels"), (plain, folder / "plain")):
-        place.mkdir()
-        runs.append(call_in(runtime, network, 1, threads, place))
+    if runtime == "onnx_generator":
+        from keras_dynnets.export import onnx_generator
+
+        onnx_generator.write(model, None, folder / "generator.onnx", 1)
+        session = onnx.runner(folder / "generator.onnx", threads)
+        runs = [lambda image: session(images=image), call_in("onnx", plain, 1, threads, folder)]
+    else:
+        runs = []
+        for network, place in ((switching(model), folder / "levels"), (plain, folder / "plain")):
+            place.mkdir()
+            runs.append(call_in(runtime, network, 1, threads, place))
     return [lambda x, run=run: [run(image[None]) for image in x[:32]] for run in runs], 1

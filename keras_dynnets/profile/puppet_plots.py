@@ -117,6 +117,58 @@ def kernels_along_ode(model, path, level=None):
     return write_picture(draw, path)
 
 
+def levels_curve(model, images, path, counts=(1, 2, 4, 8, 16, 32)):
+    """How near networks of a few levels come to kernels generated for every image, as the levels grow in number.
+
+    All of them have the batch-norm statistics of the exact form, so that nothing but the kernels and depths differ.
+
+    Args:
+        model: a trained `PuppetCNN`. images: to compare logits on, and for the statistics; some hundred.
+        path: as in `complexity_histogram`.
+        counts: numbers of levels.
+
+    Returns:
+        Of each count, mean difference of the logits in parts of their deviation, and share of images with the same class
+        first; written beside the curve.
+
+    Raises:
+        ValueError: images that the model does not take, `path` does not end in .png.
+    """
+    images = np.asarray(images, "float32")
+    exact = _with_levels(model, None)
+    exact.calibrate(images)
+    wanted = exact.predict(images, verbose=0)
+    by_depth = dict(zip(exact.depths, ops.convert_to_numpy(exact.puppet.statistics), strict=True))
+    found = {}
+    for count in counts:
+        levelled = _with_levels(model, count)
+        levelled.puppet.statistics.assign(np.stack([by_depth[depth] for depth in levelled.depths]))
+        logits = ops.convert_to_numpy(levelled(images))
+        difference = float(np.abs(logits - wanted).mean() / wanted.std())
+        found[count] = (difference, float((logits.argmax(-1) == wanted.argmax(-1)).mean()))
+
+    def draw(figure):
+        figure.set_size_inches(WIDTH, 3.4)
+        for axes, values, label, color in zip(
+            figure.subplots(1, 2),
+            zip(*found.values(), strict=True),
+            ("mean difference of logits (deviations)", "same class first (share of images)"),
+            (BLUE, RED),
+            strict=True,
+        ):
+            axes.plot(list(found), values, "o-", color=color)
+            axes.set_xscale("log", base=2)
+            axes.set_ylim(0, None)
+            axes.set_xticks(list(found), [str(count) for count in found])
+            axes.set_xlabel("levels")
+            axes.set_ylabel(label)
+            axes.grid(color="#e4e6e8")
+        figure.suptitle("Levels against kernels generated for every image", x=0.01, ha="left")
+
+    write_picture(draw, path)
+    return found
+
+
 def stored_bytes(model, path):
     """What a `PuppetCNN` stores, beside plain CNNs of its depths.
 
@@ -147,6 +199,16 @@ def stored_bytes(model, path):
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
     return write_picture(draw, path)
+
+
+def _with_levels(model, levels):
+    """The same weights with another number of levels; statistics are those of none."""
+    other = type(model).from_config({**model.get_config(), "levels": levels})
+    other.puppet.ode.set_weights(model.puppet.ode.get_weights())
+    other.puppet.quantiles.assign(model.puppet.quantiles)
+    for own, layer in zip(model.puppet.kept, other.puppet.kept, strict=True):
+        layer.set_weights(own.get_weights())
+    return other
 
 
 def _shades(count):

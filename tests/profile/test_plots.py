@@ -170,6 +170,15 @@ def test_the_simplest_image_is_first(puppet, tmp_path):
     assert len(rows) > 10_000 and columns.max() < 600 and rows.min() < len(picture) / 2
 
 
+def test_more_levels_come_near_to_the_exact_form(tmp_path):
+    model = generated(adapt="parameters")
+    found = profile.levels_curve(model, made_up(60, seed=4), tmp_path / "a.png", (1, 4, 16))
+    differences, agreements = zip(*found.values(), strict=True)
+    assert list(found) == [1, 4, 16] and differences[0] > 2 * differences[1] > 4 * differences[2] > 0
+    assert agreements[2] > agreements[0] and agreements[2] > 0.9
+    assert pixels(tmp_path / "a.png").shape[1] == 1700
+
+
 def test_pictures_of_a_puppet_refuse(puppet, tmp_path):
     with pytest.raises(ValueError, match="levels 0 to 3, not 4"):
         profile.kernels_along_ode(puppet, tmp_path / "a.png", level=4)
