@@ -1,7 +1,6 @@
 """CNSN: a network that detaches into smaller ones, all of them on the same weights."""
 
 import functools
-import numbers
 
 import keras
 import numpy as np
@@ -9,6 +8,13 @@ from keras import ops
 
 from keras_dynnets import graph
 from keras_dynnets.layers import SlicedBatchNormalization, SlicedConv2D, StepDownConv2D
+from keras_dynnets.models.cnsn_checks import (
+    check_distillation,
+    checked_weights,
+    checked_widths,
+    in_order,
+    with_norms_inside,
+)
 from keras_dynnets.models.cut_points import Cuts, cut_points
 from keras_dynnets.models.resnet import resnet
 from keras_dynnets.models.slices import Slicer
@@ -79,8 +85,8 @@ class CNSN(keras.Model):
         if isinstance(cuts, str):
             raise ValueError(f"cuts are a list of names, not one: cuts=[{cuts!r}]")
         found = Cuts(base)
-        points = _in_order([found.find(cut) for cut in cuts], cuts)
-        widths = _checked_widths(widths)
+        points = in_order([found.find(cut) for cut in cuts], cuts)
+        widths = checked_widths(widths)
         if batch_norm not in ("own", "shared"):
             raise ValueError(f"batch_norm is 'own' or 'shared', not {batch_norm!r}")
         if len(points) + len(widths) < 2:
@@ -116,8 +122,8 @@ class CNSN(keras.Model):
                 places.append((i, width))
         if len(outputs) < len(places):
             raise ValueError(f"widths are told apart by their hundredths, and those of {widths} are not all different")
-        _check_distillation(distillation, temperature, network)
-        if batch_norm == "own" and (inside := _with_norms_inside(found)):
+        check_distillation(distillation, temperature, network)
+        if batch_norm == "own" and (inside := with_norms_inside(found)):
             raise ValueError(
                 f"model {inside!r} inside {network.name} has batch norms, which cannot have statistics for every sub-model; "
                 "put its layers into the network itself, or give batch_norm='shared'"
@@ -132,7 +138,7 @@ class CNSN(keras.Model):
         self.distillation = distillation
         self.temperature = temperature
         self.names = tuple(outputs)
-        self.loss_weights = _checked_weights(loss_weights, self.names)
+        self.loss_weights = checked_weights(loss_weights, self.names)
         self._places = tuple(places)
         self._accuracy = ()
 
@@ -216,7 +222,7 @@ class CNSN(keras.Model):
 
         `loss_weights`: in the order of `names` or a dict by name; default: those that the model was made with.
         """
-        weights = _checked_weights(self.loss_weights if loss_weights is None else loss_weights, self.names)
+        weights = checked_weights(self.loss_weights if loss_weights is None else loss_weights, self.names)
         super().compile(
             optimizer,
             None if loss is None else self._for_each(loss),
@@ -227,7 +233,9 @@ class CNSN(keras.Model):
         )
 
     def _for_each(self, given):
-        if isinstance(given, dict) and set(given) == set(self.names):
+        if isinstance(given, dict):
+            if set(given) != set(self.names):
+                raise ValueError(f"losses and metrics by name are for all of {', '.join(self.names)}, not for {', '.join(map(str, given))}")
             return given
         return {name: keras.tree.map_structure(_copied, given) for name in self.names}
 
@@ -395,59 +403,6 @@ def _behind(cuts):
 def _step_down(point, cuts, index):
     policy = getattr(cuts.nodes[point.position].operation, "dtype_policy", None)
     return StepDownConv2D.between(cuts.images.shape[1:], point.shape, name=f"step_down{index}", dtype=policy)
-
-
-def _in_order(points, cuts):
-    positions = [point.position for point in points]
-    if positions != sorted(set(positions)):
-        raise ValueError(f"cuts are given once each, in the order of the network, not as {list(cuts)}")
-    return points
-
-
-def _checked_widths(widths):
-    widths = tuple(widths) if isinstance(widths, (list, tuple)) else (widths,)
-    if not all(isinstance(w, numbers.Real) and not isinstance(w, bool) and 0 < w <= 1 for w in widths):
-        raise ValueError(f"widths are shares of the filters, above 0 and at most 1, not {widths}")
-    return (1.0, *sorted({float(w) for w in widths} - {1.0}, reverse=True))
-
-
-def _checked_weights(weights, names):
-    weights = [1.0] * len(names) if weights is None else weights
-    if isinstance(weights, dict):
-        if set(weights) != set(names):
-            raise ValueError(f"loss_weights are for {', '.join(names)}, not for {', '.join(map(str, weights))}")
-        weights = [weights[name] for name in names]
-    if not isinstance(weights, (list, tuple)):
-        raise ValueError(f"loss_weights are one for each of {', '.join(names)}, not {weights!r}")
-    if len(weights) != len(names):
-        raise ValueError(f"{len(weights)} loss_weights do not go with {len(names)} models: {', '.join(names)}")
-    return tuple(float(weight) for weight in weights)
-
-
-def _check_distillation(distillation, temperature, network):
-    """Refuses values that mean nothing, and networks whose outputs are no logits of several classes."""
-    numbers_given = all(isinstance(v, numbers.Real) for v in (distillation, temperature))
-    if not numbers_given or not distillation >= 0 or not temperature > 0:
-        raise ValueError(f"distillation is 0 or more and temperature positive, not {distillation!r} and {temperature!r}")
-    if not distillation:
-        return
-    last = graph.nodes(network)[-1].operation
-    activation = getattr(last, "activation", keras.activations.linear)
-    if type(last).__name__ in ("Softmax", "Sigmoid") or activation is not keras.activations.linear:
-        raise ValueError("distillation takes logits, and this network ends in an activation (a softmax?); build it without")
-    if network.output_shape[-1] < 2:
-        raise ValueError("distillation compares two classes or more, and this network has a single output")
-
-
-def _with_norms_inside(cuts):
-    """The name of a model that the network holds as a layer and that has batch norms; None if there is none."""
-    for node in cuts.nodes:
-        inner = graph.inference(node.operation)
-        if isinstance(inner, keras.Function) and any(
-            isinstance(layer, keras.layers.BatchNormalization) for layer in inner._flatten_layers()
-        ):
-            return node.operation.name
-    return None
 
 
 def _copied(metric):

@@ -336,3 +336,10 @@ def test_sample_weights_by_name_with_distillation():
     plain = model.fit(X, Y, batch_size=24, verbose=0).history["loss"]
     named = model.fit(X, Y, sample_weight=dict.fromkeys(model.names, ones), batch_size=24, verbose=0).history["loss"]
     assert named == pytest.approx(plain, rel=0.05)
+
+
+def test_losses_and_metrics_of_some_models_alone_are_refused():
+    model = CNSN(base(), ("stage1", "stage2"))
+    for options in ({"loss": {"base": "mse"}}, {"loss": "mse", "metrics": {"base": ["mae"]}}):
+        with pytest.raises(ValueError, match="losses and metrics by name are for all of base, sub1, sub2, not for base"):
+            model.compile("sgd", **options)
