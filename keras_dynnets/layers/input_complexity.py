@@ -39,35 +39,44 @@ class InputComplexity(keras.layers.Layer):
 
     def call(self, inputs):
         images = ops.transpose(ops.cast(inputs, "float32"), (0, 3, 1, 2))
-        return ops.stop_gradient(0.5 * (_entropy(images) + _entropy(_magnitude(images))))
+        magnitudes, times = _magnitudes(images)
+        pixels = _entropy(images, np.ones(images.shape[1:]))
+        return ops.stop_gradient(0.5 * (pixels + _entropy(magnitudes, np.broadcast_to(times, magnitudes.shape[1:]))))
 
     def compute_output_spec(self, inputs):
         return keras.KerasTensor((inputs.shape[0],), dtype="float32")
 
 
-def _magnitude(images):
-    """Fourier magnitudes of (batch, channels, height, width)."""
-    (ch, sh), (cw, sw) = (_fourier(side) for side in images.shape[2:])
+def _magnitudes(images):
+    """Fourier magnitudes of (batch, channels, height, width): the half of the plane that has them all, and how often each
+    stands in the whole.
+    """
+    height, width = images.shape[2:]
+    half = width // 2 + 1
+    (ch, sh), (cw, sw) = _fourier(height, height), _fourier(width, half)
     cosines, sines = ops.matmul(ch, images), ops.matmul(sh, images)
     real = ops.matmul(cosines, cw) - ops.matmul(sines, sw)
     imaginary = ops.matmul(cosines, sw) + ops.matmul(sines, cw)
-    return ops.sqrt(real * real + imaginary * imaginary)
+    columns = np.arange(half)
+    return ops.sqrt(real * real + imaginary * imaginary), 2.0 - np.isin(columns, (0, width / 2))
 
 
-def _fourier(side):
-    """Cosines and sines of the unitary transform."""
-    angles = 2 * np.pi / side * (np.outer(np.arange(side), np.arange(side)) % side)
+def _fourier(side, kept):
+    """Cosines and sines of the unitary transform, (side, kept)."""
+    angles = 2 * np.pi / side * (np.outer(np.arange(side), np.arange(kept)) % side)
     return [ops.convert_to_tensor((f(angles) / np.sqrt(side)).astype("float32")) for f in (np.cos, np.sin)]
 
 
-def _entropy(values):
-    values = ops.reshape(values, (-1, int(np.prod(values.shape[1:])), 1))
+def _entropy(values, times):
+    """Of (batch, ...) values that each stand for so many, an array (...)."""
+    values = ops.reshape(values, (-1, times.size, 1))
     bins = ops.clip(ops.floor(values + 0.5), 0, BINS - 1)
     high = ops.floor(bins / DIGIT)
     digits = ops.convert_to_tensor(np.arange(DIGIT, dtype="float32"))
     high, low = (ops.cast(ops.equal(d, digits), "float32") for d in (high, bins - DIGIT * high))
-    counts = ops.matmul(ops.transpose(high, (0, 2, 1)), low)
-    p = counts / values.shape[1]
+    if (times != 1).any():
+        high = high * ops.convert_to_tensor(times.reshape(-1, 1).astype("float32"))
+    p = ops.matmul(ops.transpose(high, (0, 2, 1)), low) / float(times.sum())
     entropy = -ops.sum(p * ops.log(ops.maximum(p, LEAST)), axis=(1, 2)) / np.log(BINS)
     # Comparisons would hide what is not a number.
     return entropy + 0.0 * ops.sum(values, axis=(1, 2))
