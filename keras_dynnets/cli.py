@@ -17,7 +17,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pret
 out = Console()
 
 Name = Annotated[str, typer.Argument(help="a model of the zoo (see `list`)")]
-DataDir = Annotated[str | None, typer.Option(help="prepared TFDS folder, or CIFAR-10 as .npz; default: $TFDS_DATA_DIR")]
+DataDir = Annotated[
+    str | None,
+    typer.Option(help="prepared TFDS folder; images as train/CLASS and test/CLASS; or CIFAR-10 as .npz; default: $TFDS_DATA_DIR"),
+]
 
 
 @app.command("list")
