@@ -51,6 +51,16 @@ def info(name: Name):
         out.print(f"{key:12} {text or '-'}", highlight=False)
 
 
+def _load(name, weights, num_classes=None, input_shape=None):
+    """As `zoo.load`; a file of weights in a run folder is of the options of the run's recipe."""
+    from keras_dynnets import zoo
+
+    run = Path(weights).parent / "recipe.json"
+    recipe = json.loads(run.read_text()) if weights.endswith(".weights.h5") and run.is_file() else {}
+    options = recipe["options"] if recipe.get("entry") == name else {}
+    return zoo.load(name, weights, num_classes=num_classes, input_shape=input_shape, **options)
+
+
 @app.command()
 def train(
     name: Name,
@@ -85,7 +95,7 @@ def train(
 def evaluate(
     name: Name,
     data: Annotated[str, typer.Option(help="data set: digits, a name of TensorFlow Datasets, or of --data-dir's images")] = "cifar10",
-    weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file")] = "default",
+    weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file, also of a run folder")] = "default",
     plots: Annotated[
         Path | None, typer.Option(help="also draw, in this folder: what the test images cost (DMNN), accuracy against MACs (CNSN), "
             "complexity, kernels and stored bytes (Puppet-CNN)")
@@ -104,7 +114,7 @@ def evaluate(
         raise ValueError(
             f"{name}'s weights {weights!r} tell other classes apart than {data} has; give weights trained on {data}"
         )
-    model = zoo.load(name, weights, num_classes=len(loaded.classes), input_shape=test.images.shape[1:])
+    model = _load(name, weights, len(loaded.classes), test.images.shape[1:])
     results = run(model, test)
     out.print(json.dumps(results, indent=1))
     if plots and "sub_models" in results:
@@ -135,7 +145,7 @@ def export(
     format: Annotated[str, typer.Option(help="litert, onnx or saved_model")] = "litert",
     precision: Annotated[str, typer.Option(help="fp32, fp16, or int8 (LiteRT, with --calibration)")] = "fp32",
     batch_size: Annotated[int | None, typer.Option(help="1, or leave out for any")] = None,
-    weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file")] = "default",
+    weights: Annotated[str, typer.Option(help="a published tag, or a .weights.h5 file, also of a run folder")] = "default",
     num_classes: Annotated[int | None, typer.Option(help="of a .weights.h5 file")] = None,
     gates: Annotated[bool, typer.Option("--gates", help="give the gates as a second output")] = False,
     calibration: Annotated[
@@ -149,7 +159,7 @@ def export(
     from keras_dynnets import zoo
     from keras_dynnets.export import export_model
 
-    model = zoo.load(name, weights, num_classes=num_classes)
+    model = _load(name, weights, num_classes)
     images = None
     if calibration:
         from keras_dynnets.training import load_data
@@ -172,7 +182,7 @@ def bench(
         0.3,
     ],  # noqa: B006
     runtimes: Annotated[
-        str | None, typer.Option(help="comma-separated: litert,onnx,tensorflow,tensorflow_training")
+        str | None, typer.Option(help="comma-separated: litert,onnx,tensorflow,tensorflow_training; of a Puppet-CNN also tensorflow_per_image,onnx_generator")
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="of each runtime")] = 1,
     repeats: Annotated[int, typer.Option(min=1, help="timed calls for each gate pattern")] = 5,

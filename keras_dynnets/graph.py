@@ -62,7 +62,7 @@ def calls(network):
         yield from calls(inner)
 
 
-def run_again(some, values, operation=lambda node: node.operation):
+def run_again(some, values, operation=lambda node: node.operation, training=None):
     """Makes calls once more, on other tensors.
 
     Args:
@@ -70,8 +70,12 @@ def run_again(some, values, operation=lambda node: node.operation):
         values: the new tensors by the ids of the old ones that nothing in `some` makes; takes up all
             that the calls give.
         operation: what is called in place of a node's own operation, a function of the node.
+        training: what layers that ask for it are told, whatever they were told when the network was made; None leaves that.
     """
     for node in some:
         args, kwargs = node.arguments.fill_in(values)
-        results = keras.tree.flatten(operation(node)(*args, **kwargs))
+        called = operation(node)
+        if called is node.operation and training is not None and "training" in getattr(called, "_call_context_args", {}):
+            kwargs = {**kwargs, "training": training}
+        results = keras.tree.flatten(called(*args, **kwargs))
         values.update((id(old), new) for old, new in zip(node.outputs, results, strict=True))

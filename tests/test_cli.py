@@ -29,7 +29,7 @@ def test_info_shows_exact_counts(command):
         (("train", "dmnn20", "--data", "imagenet"), "no recipe dmnn20_imagenet.yaml; there are "),
         (("export", "dmnn20", "x.tflite", "--weights", "nope"), "dmnn20 has no weights 'nope'"),
         (("bench", "resnet20"), "resnet20 has no gates to force"),
-        (("evaluate", "dmnn20", "--data", "cifar11"), "data set 'cifar11' is unknown; it is one of cifar10, mnist, digits"),
+        (("evaluate", "dmnn20", "--data", "cifar11"), "data set 'cifar11' is unknown: it is digits, a name of TensorFlow Datasets"),
     ],
 )
 def test_errors_are_one_line_that_helps(command, arguments, message, tmp_path, monkeypatch):

@@ -176,6 +176,8 @@ def _clone_layer(layer, norms, values, runtime):
     if layer in norms:
         config["use_bias"] = True
         weights = _folded(layer, norms[layer])
+    if type(layer) is keras.layers.Conv2D and layer.groups > 1:  # Keras sends it through XLA, which ONNX knows nothing of
+        layer = GroupedConv2D.from_config(config)
     if isinstance(layer, GroupedConv2D):  # a converter would leave the assembling of its kernel in the file
         packed, config["groups"] = layer.packed(weights[0], runtime)
         config["pack"] = 1

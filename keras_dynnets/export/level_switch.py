@@ -12,7 +12,7 @@ class LevelSwitch(keras.layers.Layer):
 
     Args:
         networks: functional models of one input and output shape, from the least complex images' on.
-        bounds: complexities at which the next one takes over, one fewer.
+        bounds: complexities above which the next one takes over, one fewer.
         conditional: whether for a batch of one image, by nested conditions; else images are grouped.
     """
 
@@ -29,7 +29,7 @@ class LevelSwitch(keras.layers.Layer):
 
     def place(self, images):
         """Of each image, the place of its network, (batch,)."""
-        return ops.sum(ops.cast(self.complexity(images)[:, None] >= self.bounds, "int32"), axis=1)
+        return ops.sum(ops.cast(self.complexity(images)[:, None] > self.bounds, "int32"), axis=1)
 
     def call(self, images):
         places = self.place(images)
@@ -77,6 +77,8 @@ def switching(model, levels=None):
     Raises:
         ValueError: a level that there is not, or one twice.
     """
+    if isinstance(levels, int):
+        raise ValueError(f"levels are a list, levels=[{levels}]")
     kept = list(range(len(model.depths))) if levels is None else sorted(levels)
     if not kept or len(set(kept)) < len(kept):
         raise ValueError(f"levels are some of 0 to {len(model.depths) - 1}, each once, not {levels}")

@@ -30,12 +30,14 @@ def verification_images(network, images=None, count=4):
     Returns:
         The images, float32, and the number of different gate patterns or levels among them.
     """
+    switch = next((layer for layer in network.layers if isinstance(layer, LevelSwitch)), None)
     if images is None:
         images = _made_up(network.inputs[0].shape[1:])
+        if switch:
+            images = np.concatenate([images, _of_complexities(images[0].shape, switch.bounds)])
     images = np.asarray(images, "float32")
-    for layer in network.layers:
-        if isinstance(layer, LevelSwitch):
-            return _of_all_levels(layer, images, count)
+    if switch:
+        return _of_all_levels(switch, images, count)
     outputs = keras_outputs(network, images)
     if "gates" not in outputs:
         return images[:count], 1
@@ -53,7 +55,7 @@ def _of_all_levels(switch, images, count):
     clear = np.flatnonzero(np.abs(found[:, None] - switch.bounds).min(1) > MARGIN)
     if not len(clear):
         raise ExportError("every image to verify with has a complexity on the border of two levels; give others")
-    places = np.searchsorted(switch.bounds, found[clear], side="right")
+    places = np.searchsorted(switch.bounds, found[clear], side="left")
     _, first = np.unique(places, return_index=True)
     order = [*first, *np.setdiff1d(np.arange(len(clear)), first)][: max(count, len(first))]
     return images[clear[order]], len(first)
@@ -70,6 +72,19 @@ def _made_up(shape, count=24):
         rows, columns = np.arange(height) * cells // height, np.arange(width) * cells // width
         images.append(coarse[rows][:, columns])
     return np.clip(images, 0, 255)
+
+
+def _of_complexities(shape, bounds):
+    """Images between every two bounds: noise, its strength found by halving."""
+    noise = np.random.default_rng(0).uniform(0, 1, shape)
+    images = []
+    for wanted in [bounds[0] / 2, *np.add(bounds[:-1], bounds[1:]) / 2, bounds[-1] + MARGIN * 1.5]:
+        low, high = 0.0, 255.0
+        for _ in range(20):
+            middle = 0.5 * (low + high)
+            low, high = (middle, high) if complexity(middle * noise[None])[0] < wanted else (low, middle)
+        images.append(high * noise)
+    return np.array(images)
 
 
 def keras_outputs(network, images, batch_size=8):
@@ -130,7 +145,7 @@ def check(run, network, images, batch_size, precision, rounded=None):
     *_, relative = compare(found["logits"], wanted["logits"])
     allowed = TOLERANCE[precision]
     if not relative <= allowed:
-        raise ExportError(f"its logits differ from Keras's by {relative:.1e} of the largest; {allowed:.0e} is allowed")
+        raise ExportError(f"its logits differ from Keras's by {relative:.2e} of the largest; {allowed:.2e} is allowed")
     if "gates" in found and (found["gates"] != wanted["gates"]).any():
         raise ExportError(f"{int((found['gates'] != wanted['gates']).sum())} gates differ from Keras's")
     return compare(found["logits"], keras_outputs(network, images)["logits"] if half else wanted["logits"])[:3]

@@ -44,6 +44,7 @@ class GroupedConv2D(keras.layers.Conv2D):
         if pack != "auto" and (not isinstance(pack, int) or pack < 1 or self.groups % pack):
             raise ValueError(f"pack is 'auto' or a divisor of the {self.groups} groups, not {pack!r}")
         self.pack = pack
+        self.positions = None
         if self.groups > 1 and keras.backend.backend() == "tensorflow" and not has_gpu():
             self.supports_jit = False  # XLA is what this layer avoids; JAX has nothing else
 

@@ -176,7 +176,7 @@ def seeded_noise(positions, seed):
     return (x / PRIME - 0.5) * 12**0.5
 
 
-def kernel_of(state, shape, normalise=True):
+def kernel_of(state, shape, normalise=True, depthwise=False):
     """A kernel from a state: average-pooled over channels and plane (Puppet-CNN, section 3.2), scaled to its fan-in.
 
     Args:
@@ -184,18 +184,20 @@ def kernel_of(state, shape, normalise=True):
         shape: of the kernel, (height, width, inputs, outputs), none larger than the state's.
         normalise: whether the kernel of every output channel gets a mean square of 1 before it is
             scaled. Pooling shrinks what differs between neighbours, far more in narrow layers (ours).
+        depthwise: whether it is of a `DepthwiseConv2D`, (height, width, channels, multiplier): each channel is an output.
 
     Returns:
-        (batch, height, width, inputs, outputs); its mean square is about 1 / fan-in.
+        (batch, height, width, inputs, outputs); its mean square is about 1 / fan-in where it is normalised.
     """
     height, width, inputs, outputs = shape
     x = _pooled(state, 1, inputs)
     x = _pooled(x, 4, outputs)
     x = _pooled(_pooled(x, 2, height), 3, width)
     x = ops.transpose(x, (0, 2, 3, 1, 4))
+    reads = (1, 2) if depthwise else (1, 2, 3)
     if normalise:
-        x = x * ops.rsqrt(ops.mean(x * x, axis=(1, 2, 3), keepdims=True) + 1e-8)
-    return x / float(np.sqrt(height * width * inputs))
+        x = x * ops.rsqrt(ops.mean(x * x, axis=reads, keepdims=True) + 1e-8)
+    return x / float(np.sqrt(height * width * (1 if depthwise else inputs)))
 
 
 def _pooled(x, axis, size):

@@ -32,8 +32,8 @@ class LevelNormalization(keras.layers.Layer):
         if statistics is None:
             axes = list(range(len(inputs.shape) - 1))
             statistics = ops.stack(ops.moments(ops.cast(inputs, "float32"), axes))
-        mean, variance = ops.cast(statistics, inputs.dtype)
-        return (inputs - mean) * ops.rsqrt(variance + self.epsilon), statistics
+        used = ops.cast(statistics, inputs.dtype)
+        return (inputs - used[0]) * ops.rsqrt(used[1] + self.epsilon), statistics
 
     def _fused(self, inputs, statistics):
         """TensorFlow's own kernel, four times as fast on a CPU (see `BatchNormalization`)."""

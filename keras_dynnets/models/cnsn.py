@@ -305,7 +305,7 @@ class CNSN(keras.Model):
                 nodes = [node for node in graph.nodes(part) if not node.is_input]
                 for i in range(0, len(x), batch_size):
                     images = ops.convert_to_tensor(np.asarray(x[i : i + batch_size], "float32"))
-                    graph.run_again(nodes, {id(part.inputs[0]): images}, operation)
+                    graph.run_again(nodes, {id(part.inputs[0]): images}, operation, training=False)
         finally:
             for layer, momentum in momenta.items():
                 layer.momentum = momentum

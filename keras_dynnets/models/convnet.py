@@ -72,13 +72,15 @@ def convnet(network, num_classes, input_shape, layers_per_width=None, name=None)
         layers_per_width: convolutions of each stage of the first two; default 2.
 
     Raises:
-        ValueError: `layers_per_width` of a network with layers of its own.
+        ValueError: `layers_per_width` below 1, or of a network with layers of its own.
 
     Reference: Ma et al., Puppet-CNN, arXiv 2411.12876, section 4. AlexNet in a form for images of 32 pixels (ours).
     """
     name = name or network
     if network in WIDTHS:
         widths = WIDTHS[network]
+        if layers_per_width is not None and layers_per_width < 1:
+            raise ValueError(f"layers_per_width is 1 or more, not {layers_per_width}")
         depths = (layers_per_width or 2,) * len(widths)
         return sequential(ConvNet(depths, widths).layers(num_classes), input_shape, name)
     if layers_per_width is not None:

@@ -65,8 +65,17 @@ def by_level(dataset, model, batch_size):
 
     Returns:
         The `tf.data.Dataset`.
+
+    Raises:
+        ValueError: a model that has not ranked any images, or a data set of batches.
     """
     import tensorflow as tf
+
+    if not model.ranked:
+        raise ValueError(f"{model.name} does not know the complexities of your training images: model.rank(some_thousand_images)")
+    first = tf.nest.flatten(dataset.element_spec)[0]
+    if len(first.shape) != 3:
+        raise ValueError(f"by_level takes a data set of single images, (height, width, channels), not {first.shape}: dataset.unbatch()")
 
     def level(image, *rest):
         images = tf.cast(image, tf.float32)[None]

@@ -41,10 +41,11 @@ class PuppetCNN(keras.Model):
 
     Args:
         network: a functional Keras model from images in [0, 255] of a fixed size to one output; the shape of the puppet, at its deepest.
-            Its Conv2D and DepthwiseConv2D are generated, without biases, and its batch norms lose their parameters;
-            other layers stay, with their weights. `plan` says which.
+            Its Conv2D and DepthwiseConv2D are generated, without biases and regularisers, and its batch norms lose their
+            parameters and momentum (it is 0.9 here); other layers stay, with their weights. `plan` says which.
         adapt: "none": one network; "parameters": kernels follow the complexity; "depth": so do the layers that run. A layer
-            can go where every way leads through two feature maps of the same shape round it.
+            can go where every way leads through two feature maps of the same shape round it,
+            and it runs nowhere else.
         levels: how many; None for kernels of each image's own, the form that the levelled one comes near to.
         state, method, horizon, seed: of the `KernelODE`.
         normalise_kernels: see `kernel_of`.
@@ -54,11 +55,14 @@ class PuppetCNN(keras.Model):
     Output shape: that of the network.
 
     Raises:
-        ValueError: a network without a convolution, levels below 1, an unknown way to adapt, more classes than the
-            widest layer has channels.
+        ValueError: a network without a convolution, levels below 1, an unknown way to adapt.
+
+    Every step of the equation makes a state of C x C x k x k values, with C the widest and k the largest of the network's
+    convolutions, and a training keeps all steps: a network as wide as ResNet-50 (C = 2048, k = 7) is out of reach.
 
     Example:
-        >>> model = puppeteer(keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3), classifier_activation=None))
+        >>> network = zoo.load("resnet18_conv", weights=None, num_classes=5)
+        >>> model = puppeteer(network)
         >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         >>> model.fit(images, labels)
         >>> plain = model.materialise(0)
@@ -170,29 +174,51 @@ class PuppetCNN(keras.Model):
 
     # ---- running
 
-    def fit(self, x=None, y=None, batch_size=None, validation_split=0.0, shuffle=True, sample_weight=None, **kwargs):
-        """As of `keras.Model`. Arrays are put into batches of one level each."""
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        **kwargs,
+    ):
+        """As of `keras.Model`. Arrays are put into batches of one level each.
+
+        Its batch-norm statistics are averages of the last batches of each level; `calibrate` makes better ones.
+        """
+        kwargs |= {"epochs": epochs, "verbose": verbose, "callbacks": callbacks, "class_weight": class_weight}
         if hasattr(x, "__array__"):
-            held_out = int(len(x) * validation_split)
             arrays = [np.asarray(a) for a in (x, y, sample_weight) if a is not None]
+            if len({len(a) for a in arrays}) > 1:
+                raise ValueError(f"images, labels and sample weights are as many, not {', '.join(str(len(a)) for a in arrays)}")
+            held_out = int(len(x) * validation_split)
             if held_out:
-                kwargs["validation_data"] = tuple(a[-held_out:] for a in arrays)
+                validation_data = tuple(a[-held_out:] for a in arrays)
                 arrays = [a[:-held_out] for a in arrays]
             if not self.ranked:
                 self.rank(arrays[0])
-            levels = self.levels_of(arrays[0])
-            return super().fit(LevelBatches(arrays, levels, batch_size or PREDICTED, shuffle), **kwargs)
+            seed = np.random.randint(2**31)  # of numpy's own, which keras.utils.set_random_seed sets
+            batches = LevelBatches(arrays, self.levels_of(arrays[0]), batch_size or PREDICTED, shuffle, seed)
+            return super().fit(batches, validation_data=validation_data, **kwargs)
         if not self.ranked:
             raise ValueError(
                 f"{self.name} does not know the complexities of your training images: model.rank(some_thousand_images) "
                 "once, then batches of one level, by puppet.by_level(dataset, model, batch_size)"
             )
-        more = {"batch_size": batch_size, "validation_split": validation_split, "sample_weight": sample_weight}
-        return super().fit(x, y, shuffle=shuffle, **more, **kwargs)
+        kwargs |= {"batch_size": batch_size, "validation_split": validation_split, "sample_weight": sample_weight}
+        return super().fit(x, y, validation_data=validation_data, shuffle=shuffle, **kwargs)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
         """As of `keras.Model`. Rows of a level run together, in a plain CNN."""
-        if not hasattr(x, "__array__") or self.puppet.levels is None and self.puppet.adapt != "none":
+        exact = self.puppet.levels is None and self.puppet.adapt != "none"
+        if not hasattr(x, "__array__") or exact or steps is not None or callbacks:
             return super().predict(x, batch_size, verbose, steps, callbacks)
         images = _checked(x, self.input_shape[1:])
         levels = self.levels_of(images)

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_dynnets import graph
 from keras_dynnets.layers import GeneratedConv2D, InputComplexity, KernelODE, LevelNormalization
-from keras_dynnets.layers.kernel_ode import kernel_of
+from keras_dynnets.layers.kernel_ode import METHODS, STATES, kernel_of
 from keras_dynnets.models.puppet_plan import Plan
 
 RANKS = 65  # complexities that are stored, at equal steps of their rank
@@ -56,6 +56,7 @@ class Puppet(keras.layers.Layer):
         self.kept = list(self.plan.kept)
         self.branches = self._branches()
         ends = np.cumsum([0, *(norm.moving_mean.shape[0] for norm in self.plan.norms)])
+        self._refused = None
         self.parts = [slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
 
     def build(self, input_shape):
@@ -86,11 +87,12 @@ class Puppet(keras.layers.Layer):
     def call(self, images, training=None):
         ranks = self.rank(images)
         places = self.place(ranks)
+        training = bool(training)
         if training and self.trainable:
             return self._train(images, ranks, places)
         if len(self.branches) == 1:
-            return self.run(images, ranks, 0, self.statistics[0])[0]
-        return self._each_in_its_branch(images, ranks, places)
+            return self.run(images, ranks, 0, self.statistics[0], training)[0]
+        return self._each_in_its_branch(images, ranks, places, training)
 
     def rank(self, images):
         """The share of training images that are less complex, (batch,)."""
@@ -107,42 +109,46 @@ class Puppet(keras.layers.Layer):
     def _train(self, images, ranks, places):
         """All images in the branch of their median, with statistics of the batch; these are taken up."""
         median = ops.sort(places)[ops.shape(places)[0] // 2]
-        outputs, found = self.run(images, ranks, median)
+        outputs, found = self.run(images, ranks, median, training=True)
+        if not self.norms:
+            return outputs
         mine = ops.cast(ops.arange(len(self.branches)) == median, "float32")[:, None, None]
         self.statistics.assign(self.statistics + mine * (1 - MOMENTUM) * (found[None] - self.statistics))
         return outputs
 
-    def _each_in_its_branch(self, images, ranks, places):
-        """Images in groups; a branch without any does not run."""
+    def _each_in_its_branch(self, images, ranks, places, training):
+        """Images in groups; a branch without any does not run. What has no rank, for a pixel is no number, gives none."""
         shape = tuple(self.plan.network.output_shape[1:])
         fixed_sizes = keras.backend.backend() != "tensorflow"  # there all images run in every branch that has any
 
         def run(place, outputs):
             mine = places == place
             if fixed_sizes:
-                found, _ = self.run(images, ranks, place, ops.take(self.statistics, place, axis=0))
+                found, _ = self.run(images, ranks, place, ops.take(self.statistics, place, axis=0), training)
                 return ops.where(ops.reshape(mine, (-1, *(1 for _ in shape))), found, outputs)
             import tensorflow as tf
 
             rows = tf.where(mine)
             part, their_ranks = tf.gather_nd(images, rows), tf.gather_nd(ranks, rows)
-            found, _ = self.run(part, their_ranks, place, self.statistics[place])
+            found, _ = self.run(part, their_ranks, place, self.statistics[place], training)
             return tf.tensor_scatter_nd_update(outputs, rows, found)
 
         def step(place, outputs):
             return ops.cond(ops.any(places == place), lambda: run(place, outputs), lambda: outputs)
 
-        start = ops.zeros((ops.shape(images)[0], *shape), self.plan.network.outputs[0].dtype)
+        nothing = ops.reshape(ops.cast(0.0 * ranks, self.plan.network.outputs[0].dtype), (-1, *(1 for _ in shape)))
+        start = nothing + ops.zeros(shape, nothing.dtype)
         outputs = ops.fori_loop(0, len(self.branches), step, start)
         return ops.reshape(outputs, (-1, *shape))
 
-    def run(self, images, ranks, place, statistics=None):
+    def run(self, images, ranks, place, statistics=None, training=False):
         """One of the networks, chosen when it runs.
 
         Args:
             images: (batch, height, width, channels). ranks: of their complexity.
             place: of the branch, an integer or a tensor.
             statistics: of its norms, (2, channels of all); None for those of the batch.
+            training: what the layers that are not generated are told.
 
         Returns:
             The output, and the statistics that it was normalised by; those of norms that did not run are the branch's.
@@ -152,18 +158,18 @@ class Puppet(keras.layers.Layer):
         if self.branches[0].complexity is not None:
             complexity = ops.reshape(self._of("complexity", "float32", place), (1,))
         state, step = self.ode.initial(complexity), self.ode.horizon / self._of("depth", "float32", place)
-        values, found = {id(self.plan.network.inputs[0]): images}, {}
+        values, found, states = {id(self.plan.network.inputs[0]): images}, {}, {}
         most_dropped = max(branch.dropped for branch in self.branches)
         for piece in self.plan.pieces:
             if piece.runs(most_dropped):
-                state = self._run_piece(piece, values, state, step, statistics, found)
+                state = self._run_piece(piece, values, state, step, statistics, found, states, training)
                 continue
             x = values[id(piece.source)]
             norms = [i for i, norm in enumerate(self.norms) if norm.name in {n.operation.name for n in piece.nodes}]
 
             def run(piece=piece, x=x, state=state, norms=norms):
                 inner, used = {id(piece.source): x}, {}
-                state = self._run_piece(piece, inner, state, step, statistics, used)
+                state = self._run_piece(piece, inner, state, step, statistics, used, {}, training)
                 return ops.cast(inner[id(piece.target)], x.dtype), state, [used[i] for i in norms]
 
             def skip(x=x, state=state, norms=norms):
@@ -175,25 +181,30 @@ class Puppet(keras.layers.Layer):
         rows = [found[i] for i in range(len(self.norms))]
         return values[id(self.plan.network.outputs[0])], ops.concatenate(rows, axis=1) if rows else known
 
-    def _run_piece(self, piece, values, state, step, statistics, found):
-        """Runs a piece on `values`; takes up what its norms used in `found` and returns the state behind it."""
-        states = {}
+    def _run_piece(self, piece, values, state, step, statistics, found, states, training):
+        """Runs a piece on `values`; takes up what its norms used in `found`, the states of its convolutions in `states`, and
+        returns the state behind it.
+        """
         for layer in self.plan.convolutions:
-            if any(node.operation is layer for node in piece.nodes):
+            if layer not in states and any(node.operation is layer for node in piece.nodes):
                 state = states[layer] = self.ode.advance(state, step)
 
         def operation(node):
             layer = node.operation
             if layer in states:
-                kernel = kernel_of(states[layer], tuple(layer.kernel.shape), self.normalise_kernels)
+                kernel = self._kernel(layer, states[layer])
                 kernel = kernel if self.branches[0].complexity is None else kernel[0]
                 return functools.partial(self.convolutions[self.plan.convolutions.index(layer)], kernel=kernel)
             return functools.partial(self._normalise, layer, statistics, found) if layer in self.plan.norms else layer
 
-        graph.run_again(piece.nodes, values, operation)
+        graph.run_again(piece.nodes, values, operation, training)
         return state
 
-    def _normalise(self, layer, statistics, found, x, mask=None):
+    def _kernel(self, layer, state):
+        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
+        return kernel_of(state, tuple(layer.kernel.shape), self.normalise_kernels, depthwise)
+
+    def _normalise(self, layer, statistics, found, x, **unused):
         i = self.plan.norms.index(layer)
         x, found[i] = self.norms[i](x, statistics=None if statistics is None else statistics[:, self.parts[i]])
         return x
@@ -213,14 +224,42 @@ class Puppet(keras.layers.Layer):
         layers = self.plan.running(branch.dropped)
         complexity = 0.5 if branch.complexity is None else branch.complexity
         states = self.ode(ops.convert_to_tensor([complexity], "float32"), steps=len(layers), noise=noise)
-        kernel = lambda layer, state: kernel_of(state, tuple(layer.kernel.shape), self.normalise_kernels)[0]  # noqa: E731
-        return {layer: kernel(layer, state) for layer, state in zip(layers, states, strict=True)}
+        return {layer: self._kernel(layer, state)[0] for layer, state in zip(layers, states, strict=True)}
 
     def compute_output_spec(self, images, training=None):
         output = self.plan.network.outputs[0]
         return keras.KerasTensor((images.shape[0], *output.shape[1:]), dtype=output.dtype)
 
     # ---- config
+
+    @property
+    def _form(self):
+        """What a file's values belong to, beside their shapes; by name."""
+        ode = self.ode
+        return {
+            "adapt": ADAPT.index(self.adapt),
+            "state": STATES.index(ode.state),
+            "method": METHODS.index(ode.method),
+            "horizon in thousandths": round(1000 * ode.horizon),
+            "seed": ode.seed if ode.state == "noise" else 0,
+            "normalise_kernels": int(self.normalise_kernels),
+            "outputs": self.plan.network.output_shape[-1],
+        }
+
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        store["form"] = np.array([*self._form.values()], "int32")
+
+    def load_own_variables(self, store):
+        """Refuses the values of another form, with which they would fit and mean something else."""
+        own = {key: store[key] for key in store.keys() if key != "form"}
+        if "form" in store.keys():
+            pairs = zip(self._form.items(), np.asarray(store["form"]).tolist(), strict=True)
+            wrong = [f"{name} ({theirs} there, {mine} here)" for (name, mine), theirs in pairs if theirs != mine]
+            self._refused = f"these are values of a puppet with another {', '.join(wrong)}" if wrong else None
+        if self._refused:  # Keras comes again, by another path where there is nothing, and tells the last error
+            raise ValueError(self._refused)
+        super().load_own_variables(own)
 
     def get_config(self):
         return {

@@ -59,7 +59,7 @@ class Plan:
         replaced = {*self.convolutions, *self.norms}
         self.kept = [layer for layer in layers if layer not in replaced]
         self.folds = _folds(nodes, cuts.readers, set(self.convolutions), set(self.norms))
-        segments = _segments(cuts, set(self.convolutions))
+        segments = _alone(_segments(cuts, set(self.convolutions)), nodes, set(self.convolutions))
         self.droppable = len(segments)
         self.pieces = _pieces(nodes, segments, _turns(nodes, segments))
 
@@ -120,6 +120,18 @@ def _segments(cuts, convolutions):
         if ends and len(shape) == 4:
             segments.append((start, ends[-1]))
     return segments
+
+
+def _alone(segments, nodes, convolutions):
+    """Those whose convolutions run nowhere else: one that does would be of two pieces at once."""
+
+    def inside(segment):
+        return {node.operation for node in nodes[segment[0] + 1 : segment[1] + 1]} & convolutions
+
+    def outside(segment):
+        return {node.operation for node in [*nodes[: segment[0] + 1], *nodes[segment[1] + 1 :]]}
+
+    return [segment for segment in segments if not inside(segment) & outside(segment)]
 
 
 def _turns(nodes, segments):

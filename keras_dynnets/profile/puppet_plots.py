@@ -3,10 +3,12 @@
 import numpy as np
 from keras import ops
 
+from keras_dynnets import graph
 from keras_dynnets.layers.input_complexity import complexity
 from keras_dynnets.profile.picture import BLUE, GREY, RED, WIDTH, write_picture
 
 SHOWN = 16  # input and output channels of a kernel
+EXACT = 8  # images at a time, each with kernels of its own
 
 
 def complexity_histogram(model, images, path):
@@ -51,7 +53,7 @@ def simple_and_complex(model, images, path, k=8):
 
     Args:
         model, images, path: as in `complexity_histogram`.
-        k: images a row.
+        k: images a row, or half of all where there are fewer.
 
     Returns:
         The path, a `Path`.
@@ -61,6 +63,7 @@ def simple_and_complex(model, images, path, k=8):
     """
     if k < 1:
         raise ValueError(f"k is a number of images, 1 or more, not {k}")
+    k = min(k, max(1, len(images) // 2))
     found = complexity(images)
     depths = np.array(model.depths)[model.levels_of(images)]
     order = np.argsort(found, kind="stable")
@@ -136,8 +139,8 @@ def levels_curve(model, images, path, counts=(1, 2, 4, 8, 16, 32)):
     """
     images = np.asarray(images, "float32")
     exact = _with_levels(model, None)
-    exact.calibrate(images)
-    wanted = exact.predict(images, verbose=0)
+    exact.calibrate(images, EXACT)
+    wanted = exact.predict(images, EXACT, verbose=0)
     by_depth = dict(zip(exact.depths, ops.convert_to_numpy(exact.puppet.statistics), strict=True))
     found = {}
     for count in counts:
@@ -207,7 +210,7 @@ def _with_levels(model, levels):
     other.puppet.ode.set_weights(model.puppet.ode.get_weights())
     other.puppet.quantiles.assign(model.puppet.quantiles)
     for own, layer in zip(model.puppet.kept, other.puppet.kept, strict=True):
-        layer.set_weights(own.get_weights())
+        graph.set_weights(layer, own.get_weights())
     return other
 
 

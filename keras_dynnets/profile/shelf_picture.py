@@ -77,7 +77,7 @@ def shelf_picture(records, path):
             theirs = PAPERS.get(data, ())
             named = [(f"{i}", p, BLUE, "o") for i, p in enumerate(ours, 1)]
             named += [(chr(ord("a") + i), p, RED, "^") for i, p in enumerate(theirs)]
-            for axes, quantity, label in ((work, "macs", "MACs an image, mean"), (stored, "bytes", "bytes stored")):
+            for axes, quantity, label in ((work, "macs", "MACs an image, mean"), (stored, "bytes", "bytes: our files, the papers' parameters x 4")):
                 _scatter(axes, named, quantity)
                 axes.set_xlabel(label)
             stored.sharey(work)
@@ -85,7 +85,7 @@ def shelf_picture(records, path):
             work.set_title(data, loc="left")
             key.set_axis_off()
             for i, (mark, point, color, _) in enumerate(named):
-                key.text(-0.1, 1 - 0.058 * i, f"{mark}  {point.name}", color=color, fontsize=7, va="top")
+                key.text(-0.1, 1 - min(0.058, 1 / len(named)) * i, f"{mark}  {point.name}", color=color, fontsize=7, va="top")
         for color, marker, label in ((BLUE, "o", "on the shelf"), (RED, "^", "the papers'")):
             grid[0][0].scatter([], [], 22, color, marker, label=label)
         figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)

@@ -54,7 +54,7 @@ def load_data(name, data_dir=None, validation=2000, seed=0, image_size=224, chan
         name: "digits", scikit-learn's 1,797 real images of handwritten digits, enlarged to 32x32 in three channels (no
             network); a name of TensorFlow Datasets with images of one size and labels, such as "cifar10" or "mnist"; or, with
             a folder of images, any name for them.
-        data_dir: a folder of images: `train/CLASS/*`, and `val/CLASS/*` or `test/CLASS/*`; without these two a
+        data_dir: a folder of images: `train/CLASS/*`, and `test/CLASS/*`, `val/CLASS/*` or `validation/CLASS/*`; without these a
             sixth of the images becomes the test set. Or a folder of prepared TFDS data sets, or a `.npz` file with CIFAR-10 as
             JPEG (for machines without TensorFlow). Default: the environment's TFDS_DATA_DIR, else TFDS's own.
         validation: images set aside from the training set, a tenth of it at most.
@@ -87,14 +87,16 @@ def _folder(folder, size, channels):
     """Train and test, None without one, and the classes of a folder of images."""
     classes, *train = class_folders(folder / "train")
     splits = [Split(ImageFiles(train[0], size, channels), train[1]), None]
-    for name in ("test", "val"):
-        if (folder / name).is_dir():
-            found, paths, labels = class_folders(folder / name)
-            if found != classes:
-                other = ", ".join(sorted(set(found) ^ set(classes))[:5])
-                raise ValueError(f"{folder / name} and {folder / 'train'} have other classes: {other} is in one alone")
-            splits[1] = Split(ImageFiles(paths, size, channels), labels)
-            break
+    there = [folder / name for name in ("test", "val", "validation") if (folder / name).is_dir()]
+    right = [path for path in there if {p.name for p in path.iterdir() if p.is_dir()} == set(classes)]
+    if there and not right:
+        other = sorted({p.name for p in there[0].iterdir() if p.is_dir()} ^ set(classes))[:5]
+        raise ValueError(
+            f"{there[0]} has other folders than {folder / 'train'}, one for each class: {', '.join(other)} is in one alone"
+        )
+    if right:
+        _, paths, labels = class_folders(right[0])
+        splits[1] = Split(ImageFiles(paths, size, channels), labels)
     return *splits, classes
 
 

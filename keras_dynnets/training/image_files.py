@@ -25,7 +25,7 @@ class ImageFiles:
     ndim = 4
 
     def __init__(self, paths, size, channels=3):
-        self.paths, self.size, self.channels = np.asarray(paths, object), size, channels
+        self.paths, self.size, self.channels = np.array([Path(path) for path in paths], object), size, channels
 
     @property
     def shape(self):
@@ -50,7 +50,8 @@ class ImageFiles:
         return self._stacked(self._part(path, rng) for path in self.paths[rows])
 
     def _stacked(self, images):
-        return np.stack([*images]) if len(self.paths) else np.zeros((0, *self.shape[1:]), "uint8")
+        images = [*images]
+        return np.stack(images) if images else np.zeros((0, *self.shape[1:]), "uint8")
 
     def _middle(self, path):
         image = self._opened(path)
@@ -78,6 +79,8 @@ class ImageFiles:
     def _opened(self, path):
         try:
             with Image.open(path) as image:
+                if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would cut off at 255
+                    image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype("uint8"))
                 return image.convert("RGB" if self.channels == 3 else "L")
         except (UnidentifiedImageError, OSError) as error:
             raise ValueError(f"{path} cannot be read as an image ({error}); mend it or take it away") from error

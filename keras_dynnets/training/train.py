@@ -43,14 +43,13 @@ def train(recipe, folder, data_dir=None, steps=None):
         The results, a dict: `test` and `validation` (see `evaluate`), `seconds`, `hardware`, `versions`.
 
     Raises:
-        ValueError: the folder holds a run of another recipe.
+        ValueError: the folder holds a run of another recipe or other data; too few images for a batch.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    _claim(folder, recipe)
+    data = recipe_data(recipe, data_dir)
+    _claim(folder, recipe, data)
     if (folder / "results.json").is_file():
         return json.loads((folder / "results.json").read_text())
-    data = recipe_data(recipe, data_dir)
     form = dict(num_classes=len(data.classes), input_shape=data.train.images.shape[1:], **recipe.options)
     keras.utils.set_random_seed(recipe.seed)
     with _dtype_policy(recipe.dtype_policy):
@@ -61,6 +60,11 @@ def train(recipe, folder, data_dir=None, steps=None):
         model.rank(images.images)
         levels = model.levels_of(images.images)
     batches = Batches(images, recipe.batch_size, recipe.flip, recipe.translate, recipe.seed, steps, levels, recipe.resized_crop)
+    if not len(batches) or not len(data.validation):
+        raise ValueError(
+            f"{recipe.data} has {len(images)} images to train with, too few for a batch of {recipe.batch_size} (of one level), "
+            f"and {len(data.validation)} set aside; give more images or a smaller batch_size"
+        )
     compile_for(model, recipe, len(batches))
     validation = (np.asarray(data.validation.images, "float32"), _targets(data.validation.labels, recipe, data))
     clock = _Clock(folder / "seconds.txt")
@@ -204,12 +208,18 @@ def _targets(labels, recipe, data):
     return np.eye(len(data.classes), dtype="float32")[labels] if recipe.label_smoothing else labels
 
 
-def _claim(folder, recipe):
-    """Marks the folder as this recipe's run, or refuses one that is another's."""
-    marker = folder / "recipe.json"
+def _claim(folder, recipe, data):
+    """Marks the folder as the run of this recipe on this data, or refuses one that is another's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    marker, seen = folder / "recipe.json", folder / "data.json"
     if marker.is_file() and Recipe.model_validate_json(marker.read_text()) != recipe:
         raise ValueError(f"{folder} holds a run of another recipe ({marker}); choose another folder with --out")
+    images = {name: list(getattr(data, name).images.shape) for name in ("train", "validation", "test")}
+    description = json.dumps({"classes": data.classes, **images}, indent=1) + "\n"
+    if seen.is_file() and seen.read_text() != description:
+        raise ValueError(f"{folder} holds a run on other data ({seen}); choose another folder with --out")
     marker.write_text(recipe.model_dump_json(indent=1) + "\n")
+    seen.write_text(description)
 
 
 class _Schedule(keras.callbacks.Callback):

@@ -12,7 +12,7 @@ class Entry:
 
     Attributes:
         name: its name in the zoo.
-        family: "dmnn", "cnsn", "tissue"; of the plain networks "resnet", "mobilenetv2", "vgg", "mlp".
+        family: "dmnn", "cnsn", "tissue", "puppet"; of the plain networks "resnet", "mobilenetv2", "vgg", "mlp", "convnet".
         builder: called with `arguments`, `num_classes`, `input_shape`, `name` and the user's options.
         arguments: what the name fixes.
         input_shape, num_classes: defaults, (height, width, channels) and an integer.

@@ -1,5 +1,6 @@
 """Files of a Puppet-CNN: plain networks, chosen by the complexity of the image."""
 
+import keras
 import numpy as np
 import onnx as onnx_library
 import pytest
@@ -76,6 +77,24 @@ def largest_constant(path):
         return max([np.prod(t.dims) for t in graph.initializer] + [of(g) for g in inner])
 
     return of(onnx_library.load(path).graph)
+
+
+def test_every_level_is_checked_without_images_too(model, tmp_path):
+    report = export_model(model, tmp_path / "m.tflite")
+    assert report.paths == 4
+    x = np.clip(128 + np.linspace(0, 60, 48)[:, None, None, None] * np.random.default_rng(0).normal(size=(48, 16, 16, 3)), 0, 255)
+    x[::2] = 0  # half of the images are alike
+    tied = generated()
+    tied.rank(x)
+    assert tied.levels_of(x)[0] == 0
+    assert_close(switching(tied)(x[:6].astype("float32")), tied(x[:6].astype("float32")))
+
+
+def test_keras_grouped_convolutions(tmp_path):
+    x = inputs = keras.Input((16, 16, 3))
+    x = keras.layers.Conv2D(8, 3, activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, groups=2)(x))
+    export_model(keras.Model(inputs, x, name="plain_groups"), tmp_path / "m.onnx", "onnx")
 
 
 def test_a_level_in_integers(model, tmp_path):

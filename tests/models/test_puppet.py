@@ -218,3 +218,102 @@ def test_jax():
     pytest.importorskip("jax", reason="jax is not installed")
     here = str(Path(__file__).parent)
     run_python(f"import sys; sys.path.append({here!r}); import test_puppet; test_puppet.jax_run()", KERAS_BACKEND="jax")
+
+
+def user_network(*tail, head=4):
+    x = inputs = keras.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, padding="same")(x)
+    x = layers.BatchNormalization()(x)
+    for layer in tail:
+        x = layer(x)
+    return keras.Model(inputs, layers.Dense(head)(layers.GlobalAveragePooling2D()(x)), name="user")
+
+
+def test_other_layers_are_told_whether_it_is_training():
+    x = images(32)
+    inner = keras.Sequential([keras.Input((16, 16, 8)), layers.BatchNormalization()], name="inner")
+    model = puppet.puppeteer(user_network(layers.Dropout(0.5), inner), levels=2)
+    model.calibrate(x)
+    first, again = (np.asarray(model(x, training=True)) for _ in range(2))
+    assert np.abs(first - again).max() > 0.01
+    np.testing.assert_array_equal(model(x), model(x))
+    before = np.array(inner.layers[0].moving_mean)
+    compiled(model).fit(x, labels(32, 4), verbose=0)
+    assert np.abs(np.array(model.plan.network.get_layer("inner").layers[0].moving_mean) - before).max() > 0
+    model = puppet.puppeteer(user_network(layers.RandomFlip(), layers.RandomRotation(0.3)), levels=2)
+    model.calibrate(x)
+    np.testing.assert_array_equal(model(x), model(x))
+    np.testing.assert_allclose(model.predict(x, verbose=0), model(x), atol=1e-4)
+
+
+def test_norms_behind_dense_layers_and_no_norms_at_all():
+    x, y = images(32), labels(32, 4)
+    inputs = keras.Input((16, 16, 3))
+    z = layers.GlobalAveragePooling2D()(layers.Conv2D(8, 3, activation="relu")(inputs))
+    without = keras.Model(inputs, layers.Dense(4)(z), name="without")
+    model = compiled(puppet.puppeteer(without, adapt="none", levels=1))
+    model.fit(x, y, verbose=0)
+    z = layers.BatchNormalization()(layers.Dense(12)(z))
+    model = compiled(puppet.puppeteer(keras.Model(inputs, layers.Dense(4)(z), name="behind"), levels=2))
+    model.fit(x, y, verbose=0)
+    assert np.isfinite(model.evaluate(x, y, verbose=0)[0])
+    assert_close(model.predict(x, verbose=0), model(x))
+
+
+@pytest.mark.parametrize("adapt", ["parameters", "depth"])
+def test_a_convolution_that_is_called_twice(adapt):
+    shared = layers.Conv2D(8, 3, padding="same", name="shared")
+    between = [layers.ReLU(), shared, layers.ReLU(), layers.Conv2D(8, 3, padding="same"), layers.ReLU(), shared]
+    model = puppet.puppeteer(user_network(*between), adapt, levels=3)
+    x = images(48)
+    model.calibrate(x)
+    assert_close(model.predict(x, verbose=0), model(x))
+    assert model.plan.droppable == 1, "the one between them"
+
+
+def test_files_of_another_form_are_refused(tmp_path):
+    fitted(horizon=3.0).save_weights(tmp_path / "m.weights.h5")
+    for options, message in (
+        ({}, "horizon in thousandths .3000 there, 1000 here"),
+        ({"horizon": 3.0, "seed": 5}, "seed .0 there, 5 here"),
+        ({"horizon": 3.0, "method": "rk4", "normalise_kernels": False}, "method .0 there, 2 here.*normalise_kernels"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fitted(**options).load_weights(tmp_path / "m.weights.h5")
+    with pytest.raises(ValueError, match="outputs .10 there, 7 here"):
+        puppet.puppeteer(plain(7), levels=4, horizon=3.0).load_weights(tmp_path / "m.weights.h5")
+
+
+def test_a_depthwise_kernel_has_its_own_fan_in():
+    model = puppet.puppeteer(plain(), adapt="none")
+    kernels = {layer.name: np.asarray(kernel) for layer, kernel in model.puppet.kernels(0).items()}
+    assert np.mean(kernels["block_depthwise"] ** 2) == pytest.approx(1 / 9, rel=0.02)
+    assert np.mean(kernels["stage2_conv"] ** 2) == pytest.approx(1 / (9 * 16), rel=0.02)
+
+
+def test_fit_takes_what_keras_takes():
+    x, y = images(32), labels(32)
+    model = compiled(fitted(levels=2))
+    history = model.fit(x, y, 8, 2, 0, None, 0.25)
+    assert len(history.history["val_loss"]) == 2
+    assert model.predict(x, batch_size=4, steps=2, verbose=0).shape == (8, 10)
+    for wrong in ({"y": y[:20]}, {"y": y, "sample_weight": np.ones(40)}):
+        with pytest.raises(ValueError, match="as many, not 32, "):
+            model.fit(x, verbose=0, **wrong)
+
+
+def test_an_image_that_is_no_number_gives_no_logits():
+    model = fitted()
+    x = images(6)
+    x[2, 0, 0, 0] = np.nan
+    assert np.isnan(np.asarray(model(x))[2]).all() and np.isfinite(np.asarray(model(x))[[0, 1, 3, 4, 5]]).all()
+
+
+def test_by_level_refuses():
+    import tensorflow as tf
+
+    data = tf.data.Dataset.from_tensor_slices((images(8), labels(8)))
+    with pytest.raises(ValueError, match="does not know the complexities"):
+        puppet.by_level(data, puppet.puppeteer(plain()), 4)
+    with pytest.raises(ValueError, match=r"single images, .* dataset.unbatch\(\)"):
+        puppet.by_level(data.batch(4), fitted(), 4)

@@ -99,7 +99,7 @@ def test_bad_folders(tmp_path):
         load_data("mine", tmp_path / "bare")
     folder = made_up(tmp_path / "other")
     (folder / "val" / "class0001").rename(folder / "val" / "dog")
-    with pytest.raises(ValueError, match="have other classes: class0001, dog"):
+    with pytest.raises(ValueError, match="one for each class: class0001, dog is in one alone"):
         load_data("mine", folder)
     bad = made_up(tmp_path / "bad", held_out="") / "train" / "class0000" / "0.jpg"
     bad.write_text("no image")
