@@ -14,20 +14,21 @@ from keras_dynnets.profile import macs_histogram, measure
 from keras_dynnets.profile.forced import without_gates
 from keras_dynnets.training import Batches, load_data
 
-FILES = {  # runtime: (format, module, file, batch size, images a call)
-    "LiteRT": ("litert", litert, "dmnn20.tflite", 1, 1),
-    "ONNX Runtime": ("onnx", onnx, "dmnn20.onnx", 1, 1),
-    "SavedModel": ("saved_model", saved_model, "dmnn20_saved_model", None, 64),
+FILES = {  # runtime: (format, module, end of the file's name, batch size, images a call)
+    "LiteRT": ("litert", litert, ".tflite", 1, 1),
+    "ONNX Runtime": ("onnx", onnx, ".onnx", 1, 1),
+    "SavedModel": ("saved_model", saved_model, "_saved_model", None, 64),
 }
 
 
-def run(folder, epochs, say):
-    """Fine-tunes `dmnn20` on scikit-learn's digits and puts files and a plot in `folder`.
+def run(folder, epochs, say, name="dmnn20"):
+    """Fine-tunes a DMNN on scikit-learn's digits and puts files and a plot in `folder`.
 
     Args:
         folder: where they go; made if need be.
         epochs: of fine-tuning.
         say: called with every line of progress.
+        name: of the DMNN in the zoo.
 
     Returns:
         The table, a list of rows, each a dict of texts by column.
@@ -36,11 +37,11 @@ def run(folder, epochs, say):
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
     data = load_data("digits")
-    pretrained = zoo.labels("dmnn20") is not None
+    pretrained = zoo.labels(name) is not None
     say(
-        f"1/4 dmnn20, {'pretrained on CIFAR-10' if pretrained else 'untrained'}, fine-tuned on {len(data.train)} digits"
+        f"1/4 {name}, {'pretrained on CIFAR-10' if pretrained else 'untrained'}, fine-tuned on {len(data.train)} digits"
     )
-    model = zoo.load("dmnn20", weights="default" if pretrained else None, num_classes=10, target_rate=0.7, seed=0)
+    model = zoo.load(name, weights="default" if pretrained else None, num_classes=10, target_rate=0.7, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(2e-3), loss, metrics=["accuracy"], jit_compile=False)
     validation = (data.validation.images.astype("float32"), data.validation.labels)
@@ -52,7 +53,8 @@ def run(folder, epochs, say):
     say(f"    plot: {macs_histogram(measured, folder / 'macs_histogram.png')}")
     rows = [_row("Keras", measured, measured.logits, data.test.labels)]
     plain = without_gates(model)
-    for runtime, (kind, module, file, batch_size, step) in FILES.items():
+    for runtime, (kind, module, end, batch_size, step) in FILES.items():
+        file = f"{name}{end}"
         say(f"3/4 export for {runtime}: {folder / file}")
         report = export_model(model, folder / file, kind, batch_size=batch_size, labels=data.classes, images=images)
         say(f"    checked on {report.images} images over {report.paths} paths, {report.bytes:,} bytes")

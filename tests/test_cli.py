@@ -140,15 +140,15 @@ def test_listed_rates_reach_the_option_parser():
 
 
 @pytest.mark.slow
-def test_demo_makes_its_table_files_and_plot(tmp_path):
+def test_demo_makes_its_table_files_and_plot(tiny_entry, tmp_path):
     said = []
-    rows = demo.run(tmp_path / "made", epochs=1, say=said.append)
+    rows = demo.run(tmp_path / "made", epochs=1, say=said.append, name=tiny_entry)
     assert [row["runtime"] for row in rows] == ["Keras", "LiteRT", "ONNX Runtime", "SavedModel"]
     assert all(np.isclose(float(row["accuracy"]), float(rows[0]["accuracy"]), atol=0.004) for row in rows)
     assert all(float(row["largest difference"]) < 1e-3 for row in rows)
     made = {path.name for path in (tmp_path / "made").iterdir()}
-    assert made == {"macs_histogram.png", "dmnn20_saved_model"} | {
-        f"dmnn20{end}" for end in (".tflite", ".tflite.json", ".onnx", ".onnx.json", "_saved_model.json")
+    assert made == {"macs_histogram.png", "tiny_saved_model"} | {
+        f"tiny{end}" for end in (".tflite", ".tflite.json", ".onnx", ".onnx.json", "_saved_model.json")
     }
     assert len(said) >= 8
 
