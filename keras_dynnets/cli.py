@@ -74,9 +74,11 @@ def train(
     data_dir: DataDir = None,
 ):
     """Trains by a recipe; the same command goes on after a stop."""
+    from keras_dynnets import zoo
     from keras_dynnets.training import Recipe, find_recipe
     from keras_dynnets.training import train as run
 
+    zoo.registry.find(name)
     chosen = find_recipe(name, data, recipe)
     if (chosen.entry, chosen.data) != (name, data):
         raise ValueError(

@@ -123,7 +123,9 @@ def _segments(cuts, convolutions):
 
 
 def _alone(segments, nodes, convolutions):
-    """Those whose convolutions run nowhere else: one that does would be of two pieces at once."""
+    """Those whose convolutions run nowhere else, for one that does would be of two pieces at once, and without a loss of their
+    own, which a condition would keep inside.
+    """
 
     def inside(segment):
         return {node.operation for node in nodes[segment[0] + 1 : segment[1] + 1]} & convolutions
@@ -131,7 +133,11 @@ def _alone(segments, nodes, convolutions):
     def outside(segment):
         return {node.operation for node in [*nodes[: segment[0] + 1], *nodes[segment[1] + 1 :]]}
 
-    return [segment for segment in segments if not inside(segment) & outside(segment)]
+    def with_loss(segment):
+        operations = [node.operation for node in nodes[segment[0] + 1 : segment[1] + 1]]
+        return any(getattr(operation, "activity_regularizer", None) for operation in operations)
+
+    return [segment for segment in segments if not inside(segment) & outside(segment) and not with_loss(segment)]
 
 
 def _turns(nodes, segments):

@@ -317,3 +317,10 @@ def test_by_level_refuses():
         puppet.by_level(data, puppet.puppeteer(plain()), 4)
     with pytest.raises(ValueError, match=r"single images, .* dataset.unbatch\(\)"):
         puppet.by_level(data.batch(4), fitted(), 4)
+
+
+def test_a_loss_inside_keeps_its_layers():
+    between = [layers.Conv2D(8, 3, padding="same"), layers.ActivityRegularization(l2=0.01), layers.ReLU()]
+    model = compiled(puppet.puppeteer(user_network(*between), levels=2))
+    assert model.plan.droppable == 0
+    assert np.isfinite(model.fit(images(16), labels(16, 4), verbose=0).history["loss"]).all()
