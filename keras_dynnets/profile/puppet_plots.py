@@ -161,7 +161,7 @@ def levels_curve(model, images, path, counts=(1, 2, 4, 8, 16, 32)):
         ):
             axes.plot(list(found), values, "o-", color=color)
             axes.set_xscale("log", base=2)
-            axes.set_ylim(0, None)
+            axes.set_ylim(0, 1.08 * max(values))
             axes.set_xticks(list(found), [str(count) for count in found])
             axes.set_xlabel("levels")
             axes.set_ylabel(label)
