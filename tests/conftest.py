@@ -3,6 +3,9 @@ import os
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would only wait for each other
+    for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")
 for setting in ("MIRROR", "OFFLINE", "TIMEOUT", "HOME"):  # the tests are of the checkout's own shelf
     os.environ.pop(f"KERAS_DYNNETS_{setting}", None)
 
