@@ -70,10 +70,12 @@ def test_cards_tables_and_results_are_what_the_command_writes():
 
 
 def test_the_pictures_on_the_shelf_are_in_its_cards():
-    pictures = list(SHELF.rglob("*.png"))
+    pictures = list(SHELF.glob("*/*.png"))
     assert pictures
     for picture in pictures:
         assert f"({picture.name})" in (picture.parent / "README.md").read_text()
+    assert [picture.name for picture in SHELF.glob("*.png")] == ["shelf.png"]
+    assert "(zoo/shelf.png)" in (SHELF.parent / "README.md").read_text()
 
 
 def test_nothing_lies_on_the_shelf_without_a_record():
