@@ -1,5 +1,40 @@
 """A Keras 3 model zoo of dynamic and compact CNNs whose savings are real."""
 
-from keras_dynnets import layers, models, zoo
+import importlib
+import sys
+from pathlib import Path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+_MODULES = (
+    "baselines",
+    "cnsn",
+    "dmnn",
+    "examples",
+    "export",
+    "layers",
+    "profile",
+    "puppet",
+    "tissue",
+    "training",
+    "zoo",
+)
+
+
+def __getattr__(name: str):
+    """Imports a public module when it is first used."""
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES})
+
+
+# Keras loads a saved model only if the classes in it are registered. The command line registers
+# them when a command needs them, so that `keras-dynnets list` need not wait for TensorFlow.
+if Path(getattr(sys, "argv", [""])[0]).stem != "keras-dynnets":
+    from keras_dynnets import families
+
+    families.register_classes()

@@ -1,13 +1,18 @@
 import gc
 import os
 import sys
+import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would only wait for each other
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # as many processes as cores: more threads would only wait for each other
     for threads in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(threads, "1")
-for setting in ("MIRROR", "OFFLINE", "TIMEOUT", "HOME"):  # the tests are of the checkout's own shelf
+for setting in ("MIRROR", "OFFLINE", "TIMEOUT"):  # the tests read the checkout's own weights
     os.environ.pop(f"KERAS_DYNNETS_{setting}", None)
+# and not those that the developer has in a cache
+os.environ["KERAS_DYNNETS_HOME"] = os.path.join(tempfile.gettempdir(), "keras_dynnets_no_cache")
 
 import keras
 import pytest
@@ -39,9 +44,10 @@ def half_precision():
 def tiny_entry(monkeypatch):
     """A zoo entry "tiny" that is traced in a second, for tests of what surrounds a model."""
     import helpers
-    from keras_dynnets.zoo import registry
 
-    monkeypatch.setitem(registry.ENTRIES, "tiny", helpers.TINY_ENTRY)
+    from keras_dynnets.core.registry import ENTRIES
+
+    monkeypatch.setitem(ENTRIES, "tiny", helpers.TINY_ENTRY)
     return "tiny"
 
 

@@ -12,18 +12,27 @@ import numpy as np
 from keras import layers
 
 from keras_dynnets import puppet
-from keras_dynnets.layers import PathController
-from keras_dynnets.models import CNSN, DMNN
-from keras_dynnets.models.dmnn import BACKBONES
-from keras_dynnets.models.residual import CIFAR_RGB
-from keras_dynnets.models.resnet import ResNet
+from keras_dynnets.baselines.resnet import ResNet
+from keras_dynnets.baselines.skeleton import CIFAR_RGB
+from keras_dynnets.families.cnsn.model import CNSN
+from keras_dynnets.families.dmnn.model import BACKBONES, DMNN
+from keras_dynnets.families.dmnn.path_controller import PathController
+from keras_dynnets.families.dmnn.recipe import GateSchedule
 from keras_dynnets.zoo import Entry
 
 TESTS = Path(__file__).parent
 # No narrower: oneDNN of TensorFlow 2.21 writes out of bounds in the filter gradient of a 1x1 stride-2
 # convolution of 8 channels and an odd batch.
 BACKBONES["tiny"] = ResNet("basic", (1, 2), (16, 32), 3, 1, False, CIFAR_RGB)
-TINY_ENTRY = Entry("tiny", "dmnn", DMNN, (32, 32, 3), 10, "none", {"backbone": "tiny", "sub_blocks": 2})
+TINY_ENTRY = Entry(
+    "tiny",
+    "dmnn",
+    DMNN,
+    (32, 32, 3),
+    10,
+    arguments={"backbone": "tiny", "sub_blocks": 2},
+    recipe_section=GateSchedule,
+)
 
 
 def detachable_parts(num_classes, input_shape, distillation=0.0, name=None):
@@ -32,7 +41,14 @@ def detachable_parts(num_classes, input_shape, distillation=0.0, name=None):
     return CNSN(base, ("stage1", "stage2"), distillation=distillation, name=name)
 
 
-PARTS_ENTRY = Entry("parts", "cnsn", detachable_parts, (32, 32, 3), 10, "none")
+PARTS_ENTRY = Entry(
+    "parts",
+    "cnsn",
+    detachable_parts,
+    (32, 32, 3),
+    10,
+    part_options=("sub_model", "width"),
+)
 
 
 def tiny(num_classes=10, input_shape=(16, 16, 3), **arguments):
@@ -86,7 +102,9 @@ def crossentropy():
 
 
 def compiled(model, learning_rate=0.01, **arguments):
-    model.compile(keras.optimizers.SGD(learning_rate), crossentropy(), metrics=["accuracy"], **arguments)
+    model.compile(
+        keras.optimizers.SGD(learning_rate), crossentropy(), metrics=["accuracy"], **arguments
+    )
     return model
 
 
@@ -95,7 +113,9 @@ def images(count, size=16, seed=0):
     rng = np.random.default_rng(seed)
     colour = rng.uniform(0, 255, (count, 1, 1, 3))
     contrast = rng.uniform(0, 120, (count, 1, 1, 1))
-    return np.clip(colour + contrast * rng.normal(size=(count, size, size, 3)), 0, 255).astype("float32")
+    return np.clip(colour + contrast * rng.normal(size=(count, size, size, 3)), 0, 255).astype(
+        "float32"
+    )
 
 
 def labels(count, classes=10):

@@ -10,7 +10,16 @@ import keras_dynnets
 from keras_dynnets import layers, models
 
 ROOT = Path(keras_dynnets.__file__).parent
-LEVELS = {"cost": 0, "layers": 1, "models": 2, "zoo": 3, "training": 4, "export": 4, "profile": 4, "cli": 5}
+LEVELS = {
+    "cost": 0,
+    "layers": 1,
+    "models": 2,
+    "zoo": 3,
+    "training": 4,
+    "export": 4,
+    "profile": 4,
+    "cli": 5,
+}
 
 
 def printed_by(statement):

@@ -1,15 +1,25 @@
-"""A deployed Keras model to the TensorFlow function that the converters take."""
+"""From a deployed Keras model to the TensorFlow function that the converters take."""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+import keras
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
-def inference_functions(parts, batch_size=None, half=False):
-    """A `tf.Module` with the weights of deployed models that share some, and a function of each.
+def inference_functions(
+    parts: Mapping[str, keras.Model], batch_size: int | None = None, half: bool = False
+) -> Any:
+    """Gives the inference of deployed models that share weights.
 
     Args:
         parts: functional models by name.
         batch_size, half: as for `inference_function`.
 
     Returns:
-        The module; `module.calls` has the models' `tf.function`s by name.
+        A `tf.Module` with all weights once; its `calls` are the models' `tf.function`s by name.
     """
     import tensorflow as tf
 
@@ -17,22 +27,29 @@ def inference_functions(parts, batch_size=None, half=False):
     module = tf.Module()
     module.weights = [_stored(v, half) for v in variables.values()]
     values = dict(zip(variables, module.weights, strict=True))
-    module.calls = {name: _function(part, values, batch_size, half, ("logits",)) for name, part in parts.items()}
+    module.calls = {
+        name: _function(part, values, batch_size, half, ("logits",)) for name, part in parts.items()
+    }
     return module
 
 
-def inference_function(deployed, batch_size=None, half=False, outputs=("logits",)):
-    """A `tf.Module` with the weights of a deployed model and its inference as `call`.
+def inference_function(
+    deployed: keras.Model,
+    batch_size: int | None = None,
+    half: bool = False,
+    outputs: Collection[str] = ("logits",),
+) -> Any:
+    """Gives the inference of one deployed model.
 
     Args:
         deployed: a functional model from `deploy`.
-        batch_size: a fixed batch size, or None.
-        outputs: names of the wanted outputs; a model with a single one calls it "logits".
-        half: whether the module stores its weights as float16; it computes in float32 all the same.
+        batch_size: a fixed batch size, or None for any.
+        half: whether weights are stored as float16; the arithmetic is in float32 all the same.
+        outputs: names of the wanted outputs; the output of a model with one is called "logits".
 
     Returns:
-        The module; `module.call` is a `tf.function` from the model's inputs, by position, to a
-        dict of the wanted outputs. The module holds plain variables, since the converters
+        A `tf.Module` with the weights; its `call` is a `tf.function` from the model's inputs, by
+        position, to a dict of the outputs. The weights are plain variables, since the converters
         lose those that Keras wraps.
     """
     import tensorflow as tf
@@ -44,39 +61,50 @@ def inference_function(deployed, batch_size=None, half=False, outputs=("logits",
     return module
 
 
-def _stored(variable, half):
-    """The plain variable that a file holds for one of Keras's."""
+def _stored(variable: Any, half: bool) -> "tf.Variable":
+    """Gives the plain variable that a file holds for one of Keras's."""
     import tensorflow as tf
 
     if not half:
         return variable.value
-    return tf.Variable(tf.cast(variable.value, tf.float16), name=variable.name, trainable=False)
+    value = tf.cast(variable.value, tf.float16)
+    return tf.Variable(value, name=variable.name, trainable=False)
 
 
-def _function(deployed, values, batch_size, half, outputs):
-    """Inference of a model as a `tf.function`; `values` are what is stored, by the ids of the variables."""
+def _function(
+    deployed: keras.Model,
+    values: Mapping[int, Any],
+    batch_size: int | None,
+    half: bool,
+    outputs: Collection[str],
+) -> Any:
+    """Gives inference as a `tf.function`; `values` are the stored variables by the ids of Keras's."""
     import tensorflow as tf
 
-    names = [tensor.name for tensor in deployed.inputs] if len(deployed.inputs) > 1 else ["images"]
+    several = len(deployed.inputs) > 1
+    names = [tensor.name for tensor in deployed.inputs] if several else ["images"]
     signature = [
         tf.TensorSpec((batch_size, *tensor.shape[1:]), tf.float32, name=name)
         for tensor, name in zip(deployed.inputs, names, strict=True)
     ]
 
-    def packed(inputs):
-        return inputs if len(inputs) == 1 else [list(inputs)]
-
     def wanted(results):
         results = results if isinstance(results, dict) else {"logits": results}
         return {name: results[name] for name in outputs}
 
+    def widened(variables):
+        return [tf.cast(values[id(v)], tf.float32) for v in variables]
+
     @tf.function(input_signature=signature)
     def call(*inputs):
+        given = [list(inputs)] if several else inputs
         if not half:
-            return wanted(deployed(*packed(inputs), training=False))
-        of = lambda variables: [tf.cast(values[id(v)], tf.float32) for v in variables]  # noqa: E731
+            return wanted(deployed(*given, training=False))
         results, _ = deployed.stateless_call(
-            of(deployed.trainable_variables), of(deployed.non_trainable_variables), *packed(inputs), training=False
+            widened(deployed.trainable_variables),
+            widened(deployed.non_trainable_variables),
+            *given,
+            training=False,
         )
         return wanted(results)
 

@@ -1,8 +1,11 @@
+"""Packages that only the extra `export` installs."""
+
 import importlib
+from types import ModuleType
 
 
-def require(module):
-    """Imports a module that only the `export` extra installs.
+def require(module: str) -> ModuleType:
+    """Imports a module that only the extra `export` installs.
 
     Raises:
         ImportError: it is not installed; the message says what to do.
@@ -10,4 +13,6 @@ def require(module):
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f"this export needs {module} ({error}); pip install 'keras-dynnets[export]'") from error
+        raise ImportError(
+            f"this export needs {module} ({error}); pip install 'keras-dynnets[export]'"
+        ) from error

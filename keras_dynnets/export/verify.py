@@ -1,43 +1,47 @@
 """An exported file against Keras, in the runtime that it is for."""
 
+from collections.abc import Callable
+
+import keras
 import numpy as np
 
-from keras_dynnets.export.deploy import deploy
-from keras_dynnets.export.level_switch import LevelSwitch
-from keras_dynnets.layers.input_complexity import complexity
+from keras_dynnets.core import keras_private
+from keras_dynnets.core.conditional import switch_of
+from keras_dynnets.export.deployment import deploy
 
-# Of the largest logit. Float32: sums in another order. Half precision is held against weights rounded alike, but where a
-# converter multiplies two constants, it rounds once more: by 2^-11 at most. 8-bit integers round every value to one of 256.
+# In parts of the largest logit. fp32: sums in another order. fp16 is compared with weights rounded
+# alike, but a converter that multiplies two constants rounds once more, by 2^-11 at most. int8
+# rounds every value to one of 256.
 TOLERANCE = {"fp32": 1e-4, "fp16": 2**-11, "int8": 0.15}
 
-MARGIN = 0.002  # of complexity; a file in half precision has it within 0.0005 (measured on CIFAR-10)
+IMAGES = 4  # to compare on
 
 
 class ExportError(RuntimeError):
-    """A file that its runtime does not load, or runs to another result than Keras."""
+    """A file that its runtime does not load, or whose results differ from Keras's."""
 
 
-def verification_images(network, images=None, count=4):
-    """A few images that take paths as different as can be found.
+def verification_images(
+    network: keras.Model, images: np.ndarray | None = None, count: int = IMAGES
+) -> tuple[np.ndarray, int]:
+    """Picks a few images that take paths as different as can be found.
 
     Args:
-        network: functional model with outputs "logits" and, if it has gates, "gates"; or with a `LevelSwitch`, whose
-            choice may fall otherwise by rounding close to a bound: such images are not taken.
-        images: candidates, (n, height, width, 3) in [0, 255]; default: made-up ones
-            from flat to noisy, of many colours.
-        count: how many to choose.
+        network: a functional model with outputs "logits" and, if it has gates, "gates"; or one
+            that chooses among networks.
+        images: images to pick from, (n, height, width, channels) in [0, 255]; None for made-up
+            ones, from flat to noisy and of many colours.
+        count: how many to pick.
 
     Returns:
-        The images, float32, and the number of different gate patterns or levels among them.
+        The images, float32, and the number of different paths among them.
     """
-    switch = next((layer for layer in network.layers if isinstance(layer, LevelSwitch)), None)
-    if images is None:
-        images = _made_up(network.inputs[0].shape[1:])
-        if switch:
-            images = np.concatenate([images, _of_complexities(images[0].shape, switch.bounds)])
-    images = np.asarray(images, "float32")
-    if switch:
-        return _of_all_levels(switch, images, count)
+    made_up = _made_up(network.inputs[0].shape[1:])
+    images = None if images is None else np.asarray(images, "float32")
+    if switch := switch_of(network):
+        images, paths = switch.verification_images(images, made_up, count)
+        return np.asarray(images, "float32"), paths
+    images = made_up if images is None else images
     outputs = keras_outputs(network, images)
     if "gates" not in outputs:
         return images[:count], 1
@@ -50,53 +54,34 @@ def verification_images(network, images=None, count=4):
     return images[chosen], len(np.unique(gates[chosen], axis=0))
 
 
-def _of_all_levels(switch, images, count):
-    found = complexity(images)
-    clear = np.flatnonzero(np.abs(found[:, None] - switch.bounds).min(1) > MARGIN)
-    if not len(clear):
-        raise ExportError("every image to verify with has a complexity on the border of two levels; give others")
-    places = np.searchsorted(switch.bounds, found[clear], side="left")
-    _, first = np.unique(places, return_index=True)
-    order = [*first, *np.setdiff1d(np.arange(len(clear)), first)][: max(count, len(first))]
-    return images[clear[order]], len(first)
-
-
-def _made_up(shape, count=24):
-    """Images whose contrast, colour and coarseness all vary."""
+def _made_up(shape: tuple, count: int = 24) -> np.ndarray:
+    """Makes images whose contrast, colour and coarseness all vary."""
     rng = np.random.default_rng(0)
     height, width, channels = shape
     images = []
     for i in range(count):
         cells = 2 ** (i % 6)
-        coarse = rng.normal(rng.uniform(0, 255, channels), 8.0 * 2 ** (i % 5), (cells, cells, channels))
+        colour = rng.uniform(0, 255, channels)
+        coarse = rng.normal(colour, 8.0 * 2 ** (i % 5), (cells, cells, channels))
         rows, columns = np.arange(height) * cells // height, np.arange(width) * cells // width
         images.append(coarse[rows][:, columns])
-    return np.clip(images, 0, 255)
+    return np.clip(images, 0, 255).astype("float32")
 
 
-def _of_complexities(shape, bounds):
-    """Images between every two bounds: noise, its strength found by halving."""
-    noise = np.random.default_rng(0).uniform(0, 1, shape)
-    images = []
-    for wanted in [bounds[0] / 2, *np.add(bounds[:-1], bounds[1:]) / 2, bounds[-1] + MARGIN * 1.5]:
-        low, high = 0.0, 255.0
-        for _ in range(20):
-            middle = 0.5 * (low + high)
-            low, high = (middle, high) if complexity(middle * noise[None])[0] < wanted else (low, middle)
-        images.append(high * noise)
-    return np.array(images)
-
-
-def keras_outputs(network, images, batch_size=8):
-    """Outputs of a functional model by name, as arrays."""
+def keras_outputs(
+    network: keras.Model, images: np.ndarray, batch_size: int = 8
+) -> dict[str, np.ndarray]:
+    """Gives the outputs of a functional model by name, as arrays."""
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
     results = [network(batch, training=False) for batch in batches]
     results = [r if isinstance(r, dict) else {"logits": r} for r in results]
     return {name: np.concatenate([np.asarray(r[name]) for r in results]) for name in results[0]}
 
 
-def run_file(run, images, batch_size):
-    """Outputs of a file for all images, through the one session that `run` holds."""
+def run_file(
+    run: Callable[..., dict], images: np.ndarray, batch_size: int | None
+) -> dict[str, np.ndarray]:
+    """Gives the outputs of a file for all images, through the one session that `run` holds."""
     if batch_size is None:
         batches = [images, images[:1]]  # any size means more than one size
     else:
@@ -106,8 +91,13 @@ def run_file(run, images, batch_size):
     return {name: values[: len(images)] for name, values in joined.items()}
 
 
-def compare(found, wanted):
-    """Differences of the logits: (largest, mean, top-1 agreement in [0, 1], largest in units of the largest logit)."""
+def compare(found: np.ndarray, wanted: np.ndarray) -> tuple[float, float, float, float]:
+    """Compares logits.
+
+    Returns:
+        The largest difference, the mean difference, the share of images with the same class
+        first, and the largest difference in parts of the largest logit.
+    """
     difference = np.abs(found - wanted)
     scale = max(1.0, float(np.abs(wanted).max()))
     largest = float(difference.max()) if np.isfinite(found).all() else float("inf")
@@ -115,37 +105,59 @@ def compare(found, wanted):
     return largest, float(difference.mean()), agreement, largest / scale
 
 
-def check(run, network, images, batch_size, precision, rounded=None):
-    """Runs a file on images and holds it against Keras.
+def check(
+    run: Callable[..., dict],
+    network: keras.Model,
+    images: np.ndarray,
+    batch_size: int | None,
+    precision: str,
+    rounded: keras.Model | None = None,
+) -> tuple[float, float, float]:
+    """Runs a file on images and compares its results with Keras's.
 
     Args:
-        run: the file as a function. network: what it was made from. images, batch_size: what it is run on.
-        precision: of the file, one of `TOLERANCE`.
-        rounded: for half precision, the network with the values that the file has; default: deployed alone.
+        run: the file as a function.
+        network: the network that the file was made from.
+        images: images to run, (n, height, width, channels).
+        batch_size: images a call; None for any number.
+        precision: that of the file, one of `TOLERANCE`.
+        rounded: for half precision, the network with the values that the file has; None to
+            deploy `network` alone.
 
     Returns:
-        Largest and mean difference of the file's logits from those of `network` as it is, and
-        the top-1 agreement.
+        The largest and the mean difference of the file's logits from those of `network`, and the
+        share of images with the same class first.
 
     Raises:
-        ExportError: the results differ by more than its `TOLERANCE`, or other gates opened. A
-            half-precision file is held against Keras with weights rounded in the same way.
+        ExportError: the results differ by more than `TOLERANCE`, or other gates opened. A
+            half-precision file is compared with a network whose weights are rounded alike.
     """
     try:
         found = run_file(run, images, batch_size)
     except Exception as error:
         raise ExportError(f"the runtime loads the file but does not run it: {error}") from error
-    computes = {getattr(layer, "compute_dtype", "float32") for layer in network._flatten_layers(include_self=False)}
+    layers = keras_private.flattened_layers(network, include_self=False)
+    computes = {getattr(layer, "compute_dtype", "float32") for layer in layers}
     half = precision == "fp16"
-    plain = computes == {"float32"} and not half
-    wanted = keras_outputs(network if plain else rounded or deploy(network, "masked", half), images)
+    if computes == {"float32"} and not half:
+        reference = network
+    else:
+        reference = rounded or deploy(network, "masked", half)
+    wanted = keras_outputs(reference, images)
     for name, values in found.items():
         if values.shape != wanted[name].shape:
-            raise ExportError(f"output {name!r} has shape {values.shape}, Keras gives {wanted[name].shape}")
+            raise ExportError(
+                f"output {name!r} has shape {values.shape}, Keras gives {wanted[name].shape}"
+            )
     *_, relative = compare(found["logits"], wanted["logits"])
     allowed = TOLERANCE[precision]
     if not relative <= allowed:
-        raise ExportError(f"its logits differ from Keras's by {relative:.2e} of the largest; {allowed:.2e} is allowed")
+        raise ExportError(
+            f"its logits differ from Keras's by {relative:.2e} of the largest; {allowed:.2e} is "
+            "allowed"
+        )
     if "gates" in found and (found["gates"] != wanted["gates"]).any():
-        raise ExportError(f"{int((found['gates'] != wanted['gates']).sum())} gates differ from Keras's")
-    return compare(found["logits"], keras_outputs(network, images)["logits"] if half else wanted["logits"])[:3]
+        different = int((found["gates"] != wanted["gates"]).sum())
+        raise ExportError(f"{different} gates differ from Keras's")
+    exact = keras_outputs(network, images)["logits"] if half else wanted["logits"]
+    return compare(found["logits"], exact)[:3]

@@ -1,6 +1,9 @@
-"""What surrounds `model.fit`: data, augmentation, recipes."""
+"""What surrounds `model.fit`: data, recipes, runs, evaluation and publishing."""
 
-from keras_dynnets.training.augment import Batches
-from keras_dynnets.training.data import load_data
+from keras_dynnets.training.data.batches import Batches
+from keras_dynnets.training.data.datasets import load_data
+from keras_dynnets.training.evaluate import evaluate
 from keras_dynnets.training.recipe import Recipe, find_recipe
-from keras_dynnets.training.train import evaluate, train
+from keras_dynnets.training.run import train
+
+__all__ = ["Batches", "Recipe", "evaluate", "find_recipe", "load_data", "train"]

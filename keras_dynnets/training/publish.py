@@ -11,18 +11,20 @@ import keras
 import numpy as np
 
 from keras_dynnets import zoo
-from keras_dynnets.profile import count
-from keras_dynnets.training.data import SOURCES
+from keras_dynnets.measure.counting import count
+from keras_dynnets.training.data.datasets import SOURCES
+from keras_dynnets.training.evaluate import evaluate
 from keras_dynnets.training.recipe import Recipe
-from keras_dynnets.training.train import evaluate, recipe_data
-from keras_dynnets.zoo.cards import write, write_cards
-from keras_dynnets.zoo.records import WeightsRecord, format_index, read_index
-from keras_dynnets.zoo.weights import SHELF, sha256
+from keras_dynnets.training.run import recipe_data
+from keras_dynnets.zoo.weights.cache import sha256
+from keras_dynnets.zoo.weights.cards import write, write_cards
+from keras_dynnets.zoo.weights.published import PUBLISHED
+from keras_dynnets.zoo.weights.records import WeightsRecord, format_index, read_index
 
 LICENSE = "Apache-2.0"  # of what is published, as of the code
 
 
-def publish(folder, data_dir=None, shelf=SHELF):
+def publish(folder, data_dir=None, published=PUBLISHED):
     """Puts the weights of a run on the shelf, once their evaluation has repeated.
 
     The file has them as float16; the figures of the record and the card are measured on it.
@@ -30,7 +32,7 @@ def publish(folder, data_dir=None, shelf=SHELF):
     Args:
         folder: the run folder that `train` left.
         data_dir: see `load_data`.
-        shelf: the folder with `index.json`.
+        published: the folder with `index.json`.
 
     Returns:
         The new `WeightsRecord`. A record with the same entry and tag is replaced, its file removed.
@@ -42,11 +44,15 @@ def publish(folder, data_dir=None, shelf=SHELF):
     """
     folder = Path(folder)
     if not (folder / "results.json").is_file():
-        raise FileNotFoundError(f"{folder} holds no finished run (no results.json); train it to its end first")
+        raise FileNotFoundError(
+            f"{folder} holds no finished run (no results.json); train it to its end first"
+        )
     recipe = Recipe.model_validate_json((folder / "recipe.json").read_text())
     results = json.loads((folder / "results.json").read_text())
     if recipe.data not in SOURCES:
-        raise ValueError(f"{recipe.data} has no known source and licence; what is published learned from {', '.join(SOURCES)}")
+        raise ValueError(
+            f"{recipe.data} has no known source and licence; what is published learned from {', '.join(SOURCES)}"
+        )
     data = recipe_data(recipe, data_dir)
     shape = data.test.images.shape[1:]
     form = dict(num_classes=len(data.classes), input_shape=shape, **recipe.options)
@@ -57,7 +63,9 @@ def publish(folder, data_dir=None, shelf=SHELF):
         trained.save_weights(weights)
         _halve(weights)
         halved = zoo.load(recipe.entry, weights, **form)
-        return _shelve(weights, recipe, data, halved, evaluate(halved, data.test), results, shelf)
+        return _publish_file(
+            weights, recipe, data, halved, evaluate(halved, data.test), results, published
+        )
 
 
 def _check_repeats(metrics, recorded):
@@ -65,7 +73,9 @@ def _check_repeats(metrics, recorded):
     for name, value in metrics.items():
         pairs = zip(keras.tree.flatten(value), keras.tree.flatten(recorded[name]), strict=True)
         if any(abs(now - then) > 1e-6 * abs(now) for now, then in pairs):
-            raise RuntimeError(f"{name} does not repeat: the run recorded {recorded[name]}, now it is {value}")
+            raise RuntimeError(
+                f"{name} does not repeat: the run recorded {recorded[name]}, now it is {value}"
+            )
 
 
 def _halve(path):
@@ -74,10 +84,15 @@ def _halve(path):
 
     with h5py.File(path, "a") as file:
         tensors = []
-        file.visititems(lambda name, item: tensors.append(name) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: tensors.append(name) if isinstance(item, h5py.Dataset) else None
+        )
         for name in tensors:
             values = file[name][()]
-            if values.dtype != np.float32 or np.abs(values).max(initial=0) > np.finfo("float16").max:
+            if (
+                values.dtype != np.float32
+                or np.abs(values).max(initial=0) > np.finfo("float16").max
+            ):
                 continue
             attributes = dict(file[name].attrs)
             del file[name]
@@ -90,7 +105,7 @@ def _halve(path):
     os.replace(packed, path)
 
 
-def _shelve(weights, recipe, data, model, metrics, results, shelf):
+def _publish_file(weights, recipe, data, model, metrics, results, published):
     """Copies the weights to their place and writes the index and the cards; returns the record."""
     digest = sha256(weights)
     record = WeightsRecord(
@@ -117,16 +132,16 @@ def _shelve(weights, recipe, data, model, metrics, results, shelf):
         hardware=results["hardware"],
         versions=results["versions"],
     )
-    place = shelf / recipe.entry
+    place = published / recipe.entry
     place.mkdir(parents=True, exist_ok=True)
     shutil.copy(weights, place / record.file)
     kept = []
-    for other in read_index(shelf):
+    for other in read_index(published):
         if (other.entry, other.tag) != (record.entry, record.tag):
             kept.append(other)
         elif other.file != record.file:
             (place / other.file).unlink(missing_ok=True)
     listed = sorted([*kept, record], key=lambda r: (r.entry, r.tag))
-    write(shelf / "index.json", format_index(listed))
-    write_cards(shelf)
+    write(published / "index.json", format_index(listed))
+    write_cards(published)
     return record

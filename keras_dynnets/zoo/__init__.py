@@ -1,6 +1,20 @@
-"""Names to models: `list_models`, `info`, `load`; where their weights come from: `set_mirror`."""
+"""Networks by name: list them, load them, register your own, say where weights come from."""
 
-from keras_dynnets.zoo.entry import Entry, Info
-from keras_dynnets.zoo.records import WeightsRecord
-from keras_dynnets.zoo.registry import UntrainedModelWarning, info, labels, list_models, load
-from keras_dynnets.zoo.settings import set_mirror
+from keras_dynnets.core.registry import Entry, register
+from keras_dynnets.zoo.load import UntrainedModelWarning, load
+from keras_dynnets.zoo.registry import Info, info, labels, list_models
+from keras_dynnets.zoo.weights.records import WeightsRecord
+from keras_dynnets.zoo.weights.settings import set_mirror
+
+__all__ = [
+    "Entry",
+    "Info",
+    "UntrainedModelWarning",
+    "WeightsRecord",
+    "info",
+    "labels",
+    "list_models",
+    "load",
+    "register",
+    "set_mirror",
+]

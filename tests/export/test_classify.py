@@ -4,11 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 from PIL import Image
 
-import helpers
 from keras_dynnets.export import export_model
 
 SCRIPT = Path(__file__).parents[2] / "export" / "classify.py"
@@ -29,10 +29,14 @@ def test_it_names_the_class_that_keras_finds_without_loading_keras(tmp_path, for
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     best = model.predict(images, verbose=0).argmax(-1)
-    for line, path, label in zip(done.stdout.splitlines(), paths, np.array(labels)[best], strict=True):
+    for line, path, label in zip(
+        done.stdout.splitlines(), paths, np.array(labels)[best], strict=True
+    ):
         assert line.startswith(f"{path}: {label} ")
 
 
 def test_a_missing_file_is_named(tmp_path):
-    done = subprocess.run([sys.executable, SCRIPT, tmp_path / "m.onnx", "x.png"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, SCRIPT, tmp_path / "m.onnx", "x.png"], capture_output=True, text=True
+    )
     assert done.returncode == 1 and "m.onnx is missing" in done.stderr

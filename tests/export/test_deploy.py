@@ -1,20 +1,24 @@
+import helpers
 import keras
 import numpy as np
 import pytest
 
-import helpers
 from keras_dynnets import zoo
 from keras_dynnets.export import deploy
 
 
 @pytest.mark.parametrize("name", ["resnet20", "mobilenetv2"])
 def test_folding_changes_no_result_and_leaves_no_batch_norm(name):
-    model = helpers.settle(zoo.load(name, weights=None, input_shape=(64, 64, 3)), helpers.images(8, 64))
+    model = helpers.settle(
+        zoo.load(name, weights=None, input_shape=(64, 64, 3)), helpers.images(8, 64)
+    )
     deployed = deploy(model)
     assert not helpers.layers_of(deployed, keras.layers.BatchNormalization)
     x = helpers.images(3, 64, seed=1)
     wanted = model.predict(x, verbose=0)
-    np.testing.assert_allclose(deployed.predict(x, verbose=0), wanted, atol=1e-4 * max(1, np.abs(wanted).max()))
+    np.testing.assert_allclose(
+        deployed.predict(x, verbose=0), wanted, atol=1e-4 * max(1, np.abs(wanted).max())
+    )
 
 
 def test_a_batch_norm_that_follows_no_convolution_stays():
@@ -27,7 +31,9 @@ def test_a_batch_norm_that_follows_no_convolution_stays():
     deployed = deploy(model)
     assert len(helpers.layers_of(deployed, keras.layers.BatchNormalization)) == 2
     images = helpers.images(2, 8, seed=1)
-    np.testing.assert_allclose(deployed.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-4)
+    np.testing.assert_allclose(
+        deployed.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-4
+    )
 
 
 def test_the_copy_shares_nothing_with_the_model():
@@ -60,4 +66,6 @@ def test_shared_layers_and_other_axes_do_not_fold():
     model = helpers.settle(keras.Model(inputs, y), helpers.images(8, 8))
     images = helpers.images(2, 8, seed=1)
     wanted = model.predict(images, verbose=0)
-    np.testing.assert_allclose(deploy(model).predict(images, verbose=0), wanted, atol=1e-4 * np.abs(wanted).max())
+    np.testing.assert_allclose(
+        deploy(model).predict(images, verbose=0), wanted, atol=1e-4 * np.abs(wanted).max()
+    )

@@ -5,14 +5,14 @@ import resource
 import subprocess
 import sys
 
+import helpers
 import keras
 import numpy as np
 import pytest
 
-import helpers
 from keras_dynnets import zoo
-from keras_dynnets.layers import GroupedConv2D, StackedUnits2D
 from keras_dynnets.export import ExportError, export_model, litert, onnx, saved_model, verify
+from keras_dynnets.layers import GroupedConv2D, StackedUnits2D
 
 ROOMS = {"litert": litert, "onnx": onnx, "saved_model": saved_model}
 
@@ -36,7 +36,8 @@ def run_all(room, path, images, batch_size):
 
 
 @pytest.mark.parametrize(
-    ("format", "batch_size"), [("litert", 1), ("onnx", 1), ("onnx", None), ("saved_model", 1), ("saved_model", None)]
+    ("format", "batch_size"),
+    [("litert", 1), ("onnx", 1), ("onnx", None), ("saved_model", 1), ("saved_model", None)],
 )
 def test_a_file_gives_what_keras_gives_on_every_path(model, x, tmp_path, format, batch_size):
     path = tmp_path / "file"
@@ -68,12 +69,17 @@ def test_a_plain_network_exports_too(tmp_path, format):
     np.testing.assert_allclose(found["logits"], plain.predict(images, verbose=0), atol=1e-4)
 
 
-def test_every_sub_block_has_its_condition_and_litert_needs_only_builtin_operations(model, tmp_path):
+def test_every_sub_block_has_its_condition_and_litert_needs_only_builtin_operations(
+    model, tmp_path
+):
     sub_blocks = model.path_macs.size
     lite = export_model(model, tmp_path / "m.tflite", "litert").operations
     assert lite["IF"] == sub_blocks
     assert not [name for name in lite if name.startswith("Flex") or not name.isupper()]
-    assert export_model(model, tmp_path / "one.onnx", "onnx", batch_size=1).operations["If"] == sub_blocks
+    assert (
+        export_model(model, tmp_path / "one.onnx", "onnx", batch_size=1).operations["If"]
+        == sub_blocks
+    )
     many = export_model(model, tmp_path / "any.onnx", "onnx").operations
     assert many["If"] == sub_blocks and many["Scan"] == 1
 
@@ -90,10 +96,16 @@ def test_closed_gates_run_no_convolution_in_onnx_runtime(tmp_path):
         options = onnxruntime.SessionOptions()
         options.enable_profiling = True
         options.profile_file_prefix = str(tmp_path / f"profile{on}")
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
         session.run(None, {"images": helpers.images(1)})
         events = json.loads(open(session.end_profiling()).read())
-        ran = [e["args"]["op_name"] for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+        ran = [
+            e["args"]["op_name"]
+            for e in events
+            if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")
+        ]
         counts[on] = sum(name in ("Conv", "FusedConv") for name in ran)
     per_sub_block = 2
     assert counts[True] - counts[False] == 3 * 2 * per_sub_block
@@ -104,7 +116,12 @@ def test_the_description_beside_the_file(model, tmp_path):
     report = export_model(model, path, "onnx", labels=labels)
     told = json.loads((tmp_path / "m.onnx.json").read_text())
     assert told["labels"] == labels
-    assert told["input"] == {"name": "images", "shape": [None, 16, 16, 3], "dtype": "float32", "range": [0, 255]}
+    assert told["input"] == {
+        "name": "images",
+        "shape": [None, 16, 16, 3],
+        "dtype": "float32",
+        "range": [0, 255],
+    }
     assert told["report"]["sha256"] == report.sha256 == zoo.weights.sha256(path)
     assert told["report"]["bytes"] == path.stat().st_size
     assert told["versions"]["onnxruntime"]
@@ -121,14 +138,18 @@ def test_a_file_that_fails_its_check_is_gone_and_the_one_before_stays(model, tmp
         honest(helpers.settle(changed, helpers.images(16)).with_gates(), *arguments)
 
     monkeypatch.setattr(litert, "write", damaged)
-    with pytest.raises(ExportError, match=r"m\.tflite was removed: its logits differ from Keras's by \d"):
+    with pytest.raises(
+        ExportError, match=r"m\.tflite was removed: its logits differ from Keras's by \d"
+    ):
         export_model(model, path, "litert")
     assert path.read_bytes() == b"the file before"
     assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
 
 
 def test_a_file_that_is_no_model_is_refused(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx, "write", lambda network, path, *rest: path.write_bytes(b"not a model"))
+    monkeypatch.setattr(
+        onnx, "write", lambda network, path, *rest: path.write_bytes(b"not a model")
+    )
     monkeypatch.setattr(onnx, "operations", lambda path: {})
     with pytest.raises(ExportError, match="does not load"):
         export_model(model, tmp_path / "m.onnx", "onnx")
@@ -138,7 +159,10 @@ def test_a_file_that_is_no_model_is_refused(model, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"format": "coreml"}, "format 'coreml' is unknown; it is one of litert, onnx, saved_model"),
+        (
+            {"format": "coreml"},
+            "format 'coreml' is unknown; it is one of litert, onnx, saved_model",
+        ),
         ({"precision": "int4"}, "precision 'int4' is unknown; it is one of fp32, fp16"),
         ({"batch_size": 8}, "batch_size is 1, or None for any, not 8"),
         ({"labels": ["a", "b"]}, "2 labels do not name 10 classes"),
@@ -156,7 +180,8 @@ def test_a_plain_network_has_no_gates_to_give(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("format", "module"), [("onnx", "tf2onnx"), ("onnx", "onnx"), ("litert", "ai_edge_litert.interpreter")]
+    ("format", "module"),
+    [("onnx", "tf2onnx"), ("onnx", "onnx"), ("litert", "ai_edge_litert.interpreter")],
 )
 def test_a_missing_extra_is_named(model, tmp_path, monkeypatch, format, module):
     monkeypatch.setitem(sys.modules, module, None)
@@ -171,7 +196,9 @@ def test_a_full_disk_leaves_nothing(model, tmp_path, format):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
-        with pytest.raises(OSError, match="m was not written .*; give a path that can be, with room for it"):
+        with pytest.raises(
+            OSError, match="m was not written .*; give a path that can be, with room for it"
+        ):
             export_model(model, tmp_path / "m", format)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -227,8 +254,12 @@ def test_any_functional_model_with_one_image_input(tmp_path, format):
     own = helpers.settle(keras.Model(inputs, keras.layers.Dense(3)(x)), helpers.images(8))
     export_model(own, tmp_path / "file", format)
     images = helpers.images(4, seed=3)
-    found = run_all(ROOMS[format], tmp_path / "file", images, 1 if format == "litert" else None)["logits"]
-    np.testing.assert_allclose(found, own.predict(images, verbose=0), atol=1e-4 * np.abs(found).max())
+    found = run_all(ROOMS[format], tmp_path / "file", images, 1 if format == "litert" else None)[
+        "logits"
+    ]
+    np.testing.assert_allclose(
+        found, own.predict(images, verbose=0), atol=1e-4 * np.abs(found).max()
+    )
 
 
 def test_models_that_cannot_be_exported_are_refused_at_once(tmp_path):
@@ -236,12 +267,17 @@ def test_models_that_cannot_be_exported_are_refused_at_once(tmp_path):
     two = keras.Model([a, b], keras.layers.Add()([a, b]))
     loose = keras.Sequential([keras.layers.Dense(2)])
     for model in (two, loose):
-        with pytest.raises(ValueError, match="an export takes a functional or built Sequential Keras model with one input of images"):
+        with pytest.raises(
+            ValueError,
+            match="an export takes a functional or built Sequential Keras model with one input of images",
+        ):
             export_model(model, tmp_path / "m")
 
 
 def test_a_name_of_another_format_is_refused(model, tmp_path):
-    with pytest.raises(ValueError, match="m.onnx is the name of a file in the format 'onnx', not 'litert'"):
+    with pytest.raises(
+        ValueError, match="m.onnx is the name of a file in the format 'onnx', not 'litert'"
+    ):
         export_model(model, tmp_path / "m.onnx")
 
 
@@ -257,9 +293,14 @@ def test_a_new_head_on_a_dmnn_exports_with_its_gates(tmp_path, batch_size):
     base = helpers.scatter_gates(helpers.tiny(seed=2))
     helpers.settle(base, helpers.images(16))
     model = keras.Model(base.input, keras.layers.Dense(3)(base.get_layer("pool").output))
-    report = export_model(model, tmp_path / "m.onnx", "onnx", batch_size=batch_size, images=helpers.images(8))
+    report = export_model(
+        model, tmp_path / "m.onnx", "onnx", batch_size=batch_size, images=helpers.images(8)
+    )
     assert report.operations["If"] == base.path_macs.size
-    assert export_model(model, tmp_path / "m.tflite", images=helpers.images(8)).operations["IF"] == base.path_macs.size
+    assert (
+        export_model(model, tmp_path / "m.tflite", images=helpers.images(8)).operations["IF"]
+        == base.path_macs.size
+    )
 
 
 def test_a_dmnn_inside_another_model_is_refused_where_its_gates_are_out_of_reach(tmp_path):
@@ -300,14 +341,25 @@ def test_grouped_convolutions_are_one_operation_each(tmp_path):
     y = StackedUnits2D((2, 4, 2), strides=(1, 2))(y)
     y = StackedUnits2D([(2, 3, 2)] * 4 + [(4, 2, 4)] * 2)(y)
     y = GroupedConv2D(24, 3, groups=4)(y)
-    model = helpers.settle(keras.Model(inputs, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(y))), x)
-    for name, precision, format in (("a", "fp32", "litert"), ("b", "fp16", "litert"), ("c", "int8", "litert")):
+    model = helpers.settle(
+        keras.Model(inputs, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(y))), x
+    )
+    for name, precision, format in (
+        ("a", "fp32", "litert"),
+        ("b", "fp16", "litert"),
+        ("c", "int8", "litert"),
+    ):
         more = {"calibration": x} if precision == "int8" else {"images": x}
         operations = export_model(model, tmp_path / name, format, precision, **more).operations
         assert operations["CONV_2D"] == 8
         assert not {"SPLIT", "TILE", "TRANSPOSE"} & set(operations)
     for batch_size in (1, None):
-        assert export_model(model, tmp_path / "d", "onnx", batch_size=batch_size, images=x).operations["Conv"] == 8
+        assert (
+            export_model(model, tmp_path / "d", "onnx", batch_size=batch_size, images=x).operations[
+                "Conv"
+            ]
+            == 8
+        )
     export_model(model, tmp_path / "e", "saved_model", images=x)
 
 
@@ -317,7 +369,10 @@ def test_grouped_convolutions_are_one_operation_each(tmp_path):
         ({"precision": "int8"}, "int8 needs calibration"),
         ({"precision": "int8", "calibration": np.zeros((0, 32, 32, 3))}, "int8 needs calibration"),
         ({"precision": "int8", "format": "onnx"}, "int8 is for LiteRT files"),
-        ({"calibration": np.zeros((4, 32, 32, 3))}, "calibration is for precision='int8', not 'fp32'"),
+        (
+            {"calibration": np.zeros((4, 32, 32, 3))},
+            "calibration is for precision='int8', not 'fp32'",
+        ),
     ],
 )
 def test_int8_refusals(tmp_path, arguments, message):
@@ -340,7 +395,9 @@ def test_the_global_precision_does_not_matter(tmp_path, half_precision):
 
 def test_weights_beyond_half_precision_are_refused(tmp_path):
     inputs = keras.Input((8, 8, 3))
-    y = keras.layers.BatchNormalization(name="bn")(keras.layers.Conv2D(4, 3, activation="relu")(inputs))
+    y = keras.layers.BatchNormalization(name="bn")(
+        keras.layers.Conv2D(4, 3, activation="relu")(inputs)
+    )
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(y)))
     model.get_layer("bn").set_weights([*model.get_layer("bn").get_weights()[:3], np.full(4, 1e5)])
     for format in ROOMS:
@@ -351,16 +408,24 @@ def test_weights_beyond_half_precision_are_refused(tmp_path):
 
 def test_models_inside_are_deployed_too(tmp_path, half_precision):
     x = helpers.images(8)
-    inner = keras.Sequential([keras.Input((16, 16, 32)), StackedUnits2D((2, 4, 2)), keras.layers.Dropout(0.5)])
+    inner = keras.Sequential(
+        [keras.Input((16, 16, 32)), StackedUnits2D((2, 4, 2)), keras.layers.Dropout(0.5)]
+    )
     inputs = keras.Input((16, 16, 3))
-    y = keras.layers.GlobalAveragePooling2D()(inner(keras.layers.Conv2D(32, 3, padding="same")(inputs)))
+    y = keras.layers.GlobalAveragePooling2D()(
+        inner(keras.layers.Conv2D(32, 3, padding="same")(inputs))
+    )
     model = helpers.settle(keras.Model(inputs, keras.layers.Dense(2, dtype="float32")(y)), x)
     operations = export_model(model, tmp_path / "m.tflite", images=x).operations
-    assert operations["CONV_2D"] == 3 and not {"TILE", "CAST", "TRANSPOSE", "SPLIT"} & set(operations)
+    assert operations["CONV_2D"] == 3 and not {"TILE", "CAST", "TRANSPOSE", "SPLIT"} & set(
+        operations
+    )
 
 
 def test_a_sequential_model_exports(tmp_path):
-    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model = keras.Sequential(
+        [keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
     assert export_model(model, tmp_path / "m.tflite").images == 4
     flat = keras.Sequential([keras.Input((16,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="one input of images of a fixed size"):
@@ -369,7 +434,9 @@ def test_a_sequential_model_exports(tmp_path):
 
 @pytest.mark.parametrize("given", ["images", "calibration"])
 def test_images_of_another_size_are_refused(model, tmp_path, given):
-    plain = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    plain = keras.Sequential(
+        [keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
     more = {"precision": "int8"} if given == "calibration" else {}
     with pytest.raises(ValueError, match=rf"{given} have shape \(2, 8, 8, 3\)"):
         export_model(plain, tmp_path / "m.tflite", **{given: np.zeros((2, 8, 8, 3))}, **more)

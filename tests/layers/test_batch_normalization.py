@@ -10,7 +10,8 @@ from keras_dynnets.layers import BatchNormalization
 def pair(shape, dtype="float32", **arguments):
     """Our layer and Keras's, with the same random weights."""
     rng = np.random.default_rng(0)
-    ours, theirs = (cls(dtype=dtype, **arguments) for cls in (BatchNormalization, keras.layers.BatchNormalization))
+    kinds = BatchNormalization, keras.layers.BatchNormalization
+    ours, theirs = (kind(dtype=dtype, **arguments) for kind in kinds)
     ours.build(shape), theirs.build(shape)
     values = [rng.uniform(0.5, 1.5, w.shape) for w in theirs.weights]
     ours.set_weights(values), theirs.set_weights(values)
@@ -33,15 +34,17 @@ def assert_same(ours, theirs, tolerance):
     for a, b in zip(ours, theirs, strict=True):
         a, b = np.asarray(a), np.asarray(b)
         assert a.dtype == b.dtype
-        scale = max(1.0, np.abs(b.astype("float64")).max())
-        np.testing.assert_allclose(a.astype("float64"), b.astype("float64"), rtol=0, atol=tolerance * scale)
+        a, b = a.astype("float64"), b.astype("float64")
+        scale = max(1.0, np.abs(b).max())
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * scale)
 
 
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("dtype, tolerance", [("float32", 1e-5), ("mixed_float16", 4e-3)])
 @pytest.mark.parametrize("shape", [(8, 5, 6, 4), (3, 1, 1, 4)])
 def test_equals_keras(shape, dtype, tolerance, training):
-    x = np.random.default_rng(2).normal(1, 2, shape).astype("float16" if "16" in dtype else "float32")
+    x = np.random.default_rng(2).normal(1, 2, shape)
+    x = x.astype("float16" if "16" in dtype else "float32")
     ours, theirs = pair(shape, dtype, momentum=0.9, epsilon=1e-3)
     assert_same(run(ours, x, training), run(theirs, x, training), tolerance)
 
@@ -63,7 +66,8 @@ def test_equals_keras(shape, dtype, tolerance, training):
 )
 def test_equals_keras_with(arguments, training):
     shape = (6, 4, 5, 4)
-    x = np.random.default_rng(2).normal(0, 0.001, shape).astype("float32")  # the variance is near the least epsilon
+    # The variance is near the smallest epsilon.
+    x = np.random.default_rng(2).normal(0, 0.001, shape).astype("float32")
     ours, theirs = pair(shape, **arguments)
     assert_same(run(ours, x, training), run(theirs, x, training), 1e-5)
 
@@ -99,7 +103,8 @@ def test_symbolic_shape_is_the_eager_one():
 
 def test_fit_step():
     def trained(cls):
-        model = keras.Sequential([keras.Input((4, 4, 3)), cls(), keras.layers.GlobalAveragePooling2D()])
+        pool = keras.layers.GlobalAveragePooling2D()
+        model = keras.Sequential([keras.Input((4, 4, 3)), cls(), pool])
         model.compile(keras.optimizers.SGD(0.1), "mse")
         x = np.random.default_rng(0).normal(1, 2, (8, 4, 4, 3))
         model.fit(x, np.arange(24.0).reshape(8, 3), batch_size=8, shuffle=False, verbose=0)

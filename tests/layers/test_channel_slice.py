@@ -35,5 +35,7 @@ def test_fit_step():
 
 @pytest.mark.parametrize("start, size", [(-1, 2), (0, 0), (6, 3), (8, 1)])
 def test_errors(start, size):
-    with pytest.raises(ValueError, match=f"channels {start} to {start + size} do not lie inside 8"):
+    with pytest.raises(
+        ValueError, match=f"channels {start} to {start + size} do not lie inside the 8 "
+    ):
         ChannelSlice(start, size)(np.zeros((1, 2, 2, 8), "float32"))

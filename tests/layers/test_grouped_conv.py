@@ -5,7 +5,7 @@ import tensorflow as tf
 from helpers import assert_close, compiled, copy_by_config, run_python
 
 from keras_dynnets.layers import GroupedConv2D, grouped_conv
-from keras_dynnets.layers.grouped_conv import packed_kernel, packing
+from keras_dynnets.layers.grouped_conv import largest_pack, packed_kernel, packing
 
 
 def grouped_by_hand(x, kernel, groups, strides, padding, dilations=1):
@@ -31,7 +31,10 @@ def form(request, monkeypatch):
 
 
 @pytest.mark.parametrize("groups", [2, 6, 24])
-@pytest.mark.parametrize("strides, padding, dilations", [(1, "same", 1), (2, "same", 1), (1, "valid", 1), (1, "same", 2)])
+@pytest.mark.parametrize(
+    "strides, padding, dilations",
+    [(1, "same", 1), (2, "same", 1), (1, "valid", 1), (1, "same", 2)],
+)
 def test_result(form, groups, strides, padding, dilations):
     layer, x = example(groups, strides=strides, padding=padding, dilation_rate=dilations)
     kernel, bias = layer.get_weights()
@@ -91,12 +94,13 @@ def test_half_precision(form, half_precision):
 def test_a_group_of_everything_is_a_plain_convolution():
     layer, x = example(groups=1)
     assert layer.supports_jit
-    assert_close(layer(x), grouped_by_hand(x, layer.get_weights()[0], 1, 1, "valid") + layer.get_weights()[1])
+    kernel, bias = layer.get_weights()
+    assert_close(layer(x), grouped_by_hand(x, kernel, 1, 1, "valid") + bias)
 
 
 def test_packed_kernel_is_block_diagonal():
-    kernel = np.random.default_rng(0).normal(size=(1, 1, 2, 12)).astype("float32")  # 4 groups: 2 in, 3 out each
-    packed = np.asarray(packed_kernel(kernel, 4, 2))
+    kernel = np.random.default_rng(0).normal(size=(1, 1, 2, 12)).astype("float32")
+    packed = np.asarray(packed_kernel(kernel, 4, 2))  # each of the 4 groups: 2 in, 3 out
     assert packed.shape == (1, 1, 4, 12)
     for group in range(4):
         columns = packed[0, 0, :, 3 * group : 3 * group + 3]
@@ -105,26 +109,43 @@ def test_packed_kernel_is_block_diagonal():
         assert not np.delete(columns, np.r_[own], 0).any()
 
 
-@pytest.mark.parametrize("runtime", ["tensorflow", "litert", "onnx"])
-@pytest.mark.parametrize("groups, inputs, outputs", [(32, 2, 4), (12, 2, 2), (5, 2, 2), (64, 16, 16), (256, 1, 1)])
-def test_packing_divides_the_groups(groups, inputs, outputs, runtime):
+@pytest.mark.parametrize(
+    "groups, wanted, pack",
+    [(32, 4, 4), (32, 7, 4), (12, 16, 4), (5, 16, 1), (8, 1, 1), (8, 0, 1), (256, 512, 256)],
+)
+def test_largest_pack(groups, wanted, pack):
+    assert largest_pack(groups, wanted) == pack
+
+
+@pytest.mark.parametrize(
+    "groups, inputs, outputs", [(32, 2, 4), (12, 2, 2), (5, 2, 2), (64, 16, 16), (256, 1, 1)]
+)
+def test_packing_divides_the_groups(groups, inputs, outputs):
     for positions in (None, 1, 64, 256, 1024):
-        assert groups % packing(groups, inputs, outputs, positions, runtime) == 0
+        assert groups % packing(groups, inputs, outputs, positions) == 0
 
 
 def test_packing_is_the_measured_one():
     """The fastest of each column of the measurement that the rule is made from."""
-    found = {
-        (runtime, side): packing(256, 2, 4, side**2, runtime)
-        for runtime in ("tensorflow", "litert", "onnx")
-        for side in (32, 8, 4)
-    }
-    assert found == {
-        **dict.fromkeys([("tensorflow", 8), ("tensorflow", 4), ("litert", 32), ("litert", 8), ("litert", 4)], 4),
-        **{("tensorflow", 32): 2, ("onnx", 32): 1, ("onnx", 8): 8, ("onnx", 4): 8},
-    }
-    assert packing(32, 6, 2, 64) == packing(32, 2, 6, 64, "litert") == 2  # 24 channels are not a multiple of 16
-    assert packing(8, 16, 16) == packing(8, 64, 64, 4, "onnx") == 1  # wide enough
+    assert {side: packing(256, 2, 4, side**2) for side in (32, 8, 4)} == {32: 2, 8: 4, 4: 4}
+    assert packing(256, 2, 4) == 2  # an open size counts as a large one
+    assert packing(32, 6, 2, 64) == 2  # 24 channels are not a multiple of 16
+    assert packing(8, 16, 16) == 1  # wide enough
+
+
+def test_the_rule_of_a_packed_kernel_can_be_chosen():
+    asked = []
+
+    def rule(*group):
+        asked.append(group)
+        return 3
+
+    layer, _ = example()
+    kernel, groups = layer.packed(layer.kernel, rule)
+    assert groups == 2 and kernel.shape == (3, 3, 12, 48)
+    assert asked == [(6, 4, 8, 7 * 6)]
+    layer, _ = example(pack=2)
+    assert layer.packed(layer.kernel, rule)[1] == 3 and len(asked) == 1
 
 
 def test_fit_and_config():
@@ -167,7 +188,8 @@ from keras_dynnets.layers import GroupedConv2D
 from keras_dynnets.layers.grouped_conv import _native_gradient_is_right
 assert not _native_gradient_is_right("float32")
 layer = GroupedConv2D(8, 3, groups=4)
-model = keras.Sequential([keras.Input((6, 6, 8)), layer, keras.layers.Flatten(), keras.layers.Dense(2)])
+outputs = [keras.layers.Flatten(), keras.layers.Dense(2)]
+model = keras.Sequential([keras.Input((6, 6, 8)), layer, *outputs])
 model.compile("sgd", "mse")
 before = layer.get_weights()[0]
 model.fit(np.ones((4, 6, 6, 8)), np.ones((4, 2)), verbose=0)
@@ -184,7 +206,8 @@ theirs = keras.layers.Conv2D(8, 3, groups=4)
 theirs.build(x.shape)
 theirs.set_weights(layer.get_weights())
 assert np.abs(np.asarray(layer(x)) - np.asarray(theirs(x))).max() < 1e-5
-model = keras.Sequential([keras.Input((6, 6, 8)), layer, keras.layers.Flatten(), keras.layers.Dense(2)])
+outputs = [keras.layers.Flatten(), keras.layers.Dense(2)]
+model = keras.Sequential([keras.Input((6, 6, 8)), layer, *outputs])
 model.compile("sgd", "mse")
 model.fit(x, np.ones((2, 2)), verbose=0)
 """

@@ -3,12 +3,12 @@ import json
 import helpers
 import numpy as np
 import pytest
+from keras_dynnets.zoo.records import read_index
 
 from keras_dynnets import zoo
 from keras_dynnets.training import Recipe, evaluate, load_data, train
 from keras_dynnets.training.publish import publish
 from keras_dynnets.zoo import registry, weights
-from keras_dynnets.zoo.records import read_index
 
 RECIPE = Recipe(
     entry="tiny",
@@ -40,10 +40,18 @@ def test_what_is_published_loads_by_its_tag(run, tmp_path, monkeypatch):
     for value, trained in zip(published.get_weights(), from_run.get_weights(), strict=True):
         np.testing.assert_array_equal(value, trained.astype("float16"))
     card = (shelf / "tiny" / "README.md").read_text()
-    assert record.sha256 in card and f"{record.metrics['accuracy']:.2%} top-1 on the 299 test images" in card
+    assert (
+        record.sha256 in card
+        and f"{record.metrics['accuracy']:.2%} top-1 on the 299 test images" in card
+    )
     assert record.file == f"tiny-digits-{record.sha256[:8]}.weights.h5"
     assert record.params == sum(w.size for w in map(np.asarray, published.trainable_weights))
-    assert record.macs == record.metrics["macs_all_on"] >= record.macs_mean == record.metrics["macs_mean"]
+    assert (
+        record.macs
+        == record.metrics["macs_all_on"]
+        >= record.macs_mean
+        == record.metrics["macs_mean"]
+    )
     assert record.data_source.startswith("Optical Recognition") and record.data_source in card
     assert record.sha256 in (shelf / "results.csv").read_text()
 
@@ -83,12 +91,21 @@ def test_a_variant_has_a_tag_and_commands_of_its_own(tiny_entry, tmp_path):
 def test_sub_models_of_a_cnsn(monkeypatch, tmp_path):
     """Trained in half precision, published with the accuracy of every part, loaded whole and detached."""
     monkeypatch.setitem(registry.ENTRIES, "parts", helpers.PARTS_ENTRY)
-    recipe = RECIPE.model_copy(update={"entry": "parts", "options": {"distillation": 0.5}, "dtype_policy": "mixed_bfloat16"})
+    recipe = RECIPE.model_copy(
+        update={
+            "entry": "parts",
+            "options": {"distillation": 0.5},
+            "dtype_policy": "mixed_bfloat16",
+        }
+    )
     results = train(recipe, tmp_path / "run", steps=8)
     assert set(results["test"]["sub_models"]) == {"base", "sub1", "sub2"}
     record = publish(tmp_path / "run", shelf=tmp_path / "shelf")
     assert record.validation == results["validation"]
-    published = evaluate(zoo.load("parts", tmp_path / "shelf" / "parts" / record.file, distillation=0.5), load_data("digits").test)
+    published = evaluate(
+        zoo.load("parts", tmp_path / "shelf" / "parts" / record.file, distillation=0.5),
+        load_data("digits").test,
+    )
     assert record.metrics == published  # of the file in half precision, not of the run
     card = (tmp_path / "shelf" / "parts" / "README.md").read_text()
     assert f"| accuracy of sub2 | {record.metrics['sub_models']['sub2']:.2%} |" in card
@@ -97,4 +114,6 @@ def test_sub_models_of_a_cnsn(monkeypatch, tmp_path):
     assert model.accuracy == record.validation["sub_models"] and model.distillation == 0.5
     x = load_data("digits").test.images[:8]
     small = zoo.load("parts", weights="digits", sub_model=2)
-    np.testing.assert_array_equal(small.predict(x, verbose=0), model.detach(2).predict(x, verbose=0))
+    np.testing.assert_array_equal(
+        small.predict(x, verbose=0), model.detach(2).predict(x, verbose=0)
+    )

@@ -4,9 +4,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from keras_dynnets.core.registry import ENTRIES
 from keras_dynnets.training import Recipe, find_recipe
-from keras_dynnets.training.data import SOURCES
-from keras_dynnets.zoo.registry import ENTRIES
+from keras_dynnets.training.data.datasets import SOURCES
 
 SMALLEST = dict(
     entry="dmnn20",
@@ -19,7 +19,9 @@ SMALLEST = dict(
     weight_decay=0,
 )
 SHIPPED = sorted(
-    p.name for p in (resources.files("keras_dynnets.training") / "recipes").iterdir() if p.suffix == ".yaml"
+    p.name
+    for p in (resources.files("keras_dynnets.training") / "recipes").iterdir()
+    if p.suffix == ".yaml"
 )
 
 
@@ -33,15 +35,25 @@ def test_shipped_recipes(file):
     assert (recipe.data in SOURCES) or recipe.variant == "paper"
     command = f"keras-dynnets train {recipe.entry} --data {recipe.data}"
     command += f" --recipe {name}" if recipe.variant else ""
-    first = (resources.files("keras_dynnets.training") / "recipes" / file).read_text().splitlines()[0]
+    first = (
+        (resources.files("keras_dynnets.training") / "recipes" / file).read_text().splitlines()[0]
+    )
     assert first.removesuffix(" --data-dir DATA") == f"# {command}"
     assert set(recipe.options) <= set(ENTRIES[recipe.entry].options())
 
 
 def test_cifar10_recipes_train_both_alike():
     dynamic, plain = (find_recipe(name, "cifar10").model_dump() for name in ("dmnn20", "resnet20"))
-    own = {"entry", "options", "target_falls_from_epoch", "target_reached_epoch", "noise_until_epoch"}
-    assert {k: v for k, v in dynamic.items() if k not in own} == {k: v for k, v in plain.items() if k not in own}
+    own = {
+        "entry",
+        "options",
+        "target_falls_from_epoch",
+        "target_reached_epoch",
+        "noise_until_epoch",
+    }
+    assert {k: v for k, v in dynamic.items() if k not in own} == {
+        k: v for k, v in plain.items() if k not in own
+    }
     assert dynamic["options"]["target_rate"] == 0.7
 
 
@@ -53,7 +65,13 @@ def test_the_target_falls_in_equal_steps():
 
 def test_defaults():
     recipe = Recipe(**SMALLEST)
-    assert (recipe.flip, recipe.translate, recipe.seed, recipe.options, recipe.label_smoothing) == (True, 4, 0, {}, 0)
+    assert (recipe.flip, recipe.translate, recipe.seed, recipe.options, recipe.label_smoothing) == (
+        True,
+        4,
+        0,
+        {},
+        0,
+    )
 
 
 def test_a_recipe_is_frozen():
@@ -111,7 +129,9 @@ def test_a_file_of_one_s_own(tmp_path):
 
 
 def test_no_recipe_lists_those_there(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no recipe resnet50_digits.yaml; there are .*dmnn20_cifar10.yaml"):
+    with pytest.raises(
+        FileNotFoundError, match="no recipe resnet50_digits.yaml; there are .*dmnn20_cifar10.yaml"
+    ):
         find_recipe("resnet50", "digits")
     with pytest.raises(FileNotFoundError, match="no recipe other.yaml"):
         find_recipe("resnet50", "digits", tmp_path / "other.yaml")

@@ -9,8 +9,8 @@ from helpers import compiled, images, labels, scatter_gates, settle, tiny
 
 from keras_dynnets import zoo
 from keras_dynnets.training import Recipe, evaluate, train
-from keras_dynnets.training.data import Split
-from keras_dynnets.training.train import compile_for
+from keras_dynnets.training.data.datasets import Split
+from keras_dynnets.training.run import compile_for
 
 RECIPE = dict(
     entry="tiny",
@@ -38,20 +38,30 @@ def test_train(tiny_entry, tmp_path):
     run = train(recipe, tmp_path / "run", steps=3)
     folder, results = tmp_path / "run", run["test"]
     assert json.loads((folder / "results.json").read_text()) == run
-    assert run["seconds"] > 0 and run["hardware"] and set(run["versions"]) == {"keras", "tensorflow"}
+    assert (
+        run["seconds"] > 0 and run["hardware"] and set(run["versions"]) == {"keras", "tensorflow"}
+    )
     assert train(recipe, folder, steps=3) == run  # a finished run is not run again
     assert results["images"] == 299 and 0 <= results["accuracy"] <= 1
-    assert 0 < results["macs_share"] <= 1 and results["macs_share"] == results["macs_mean"] / results["macs_all_on"]
+    assert (
+        0 < results["macs_share"] <= 1
+        and results["macs_share"] == results["macs_mean"] / results["macs_all_on"]
+    )
     assert Recipe.model_validate_json((folder / "recipe.json").read_text()).entry == "tiny"
     assert not (folder / "backup").exists()
     log = log_of(folder)
     assert [row["epoch"] for row in log] == ["0", "1", "2"]
-    assert {"loss", "accuracy", "execution_rate", "macs_share", "val_loss", "val_accuracy"} <= set(log[0])
+    assert {"loss", "accuracy", "execution_rate", "macs_share", "val_loss", "val_accuracy"} <= set(
+        log[0]
+    )
     model = zoo.load("tiny", folder / "model.weights.h5")
     from keras_dynnets.training import load_data
 
     again = evaluate(model, load_data("digits", validation=50, seed=2).test)
-    assert again["accuracy"] == results["accuracy"] and again["execution_rate"] == results["execution_rate"]
+    assert (
+        again["accuracy"] == results["accuracy"]
+        and again["execution_rate"] == results["execution_rate"]
+    )
 
 
 @pytest.mark.slow
@@ -65,7 +75,11 @@ def test_training_learns(tiny_entry, tmp_path):
 def test_phases_of_noise_and_target(tiny_entry, tmp_path):
     """At a rate of learning near zero the log shows what the phases alone do."""
     recipe = {**RECIPE, "learning_rate": 1e-9, "options": {"target_rate": 0.01}, "epochs": 2}
-    train(Recipe(**recipe, target_falls_from_epoch=1, target_reached_epoch=1, noise_until_epoch=1), tmp_path, steps=4)
+    train(
+        Recipe(**recipe, target_falls_from_epoch=1, target_reached_epoch=1, noise_until_epoch=1),
+        tmp_path,
+        steps=4,
+    )
     first, second = log_of(tmp_path)
     assert 0.6 < float(first["execution_rate"]) < 1  # noise
     assert float(second["execution_rate"]) == 1  # none: every gate starts on
@@ -77,7 +91,8 @@ def test_another_recipe_s_folder_is_refused(tiny_entry, tmp_path):
     (tmp_path / "recipe.json").write_text(Recipe(**{**RECIPE, "epochs": 1}).model_dump_json())
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     with pytest.raises(
-        ValueError, match="holds a run of another recipe .*recipe.json.* choose another folder with --out"
+        ValueError,
+        match="holds a run of another recipe .*recipe.json.* choose another folder with --out",
     ):
         train(Recipe(**{**RECIPE, "epochs": 2}), tmp_path, steps=1)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
@@ -111,7 +126,9 @@ def test_killed_and_resumed_is_as_uninterrupted(tiny_entry, tmp_path):
     assert [row["epoch"] for row in log_of(tmp_path / "killed")] == ["0", "1"]
     assert not (tmp_path / "killed" / "model.weights.h5").exists()
     train(recipe, tmp_path / "killed", steps=3)
-    whole, resumed = (zoo.load("tiny", tmp_path / name / "model.weights.h5") for name in ("whole", "killed"))
+    whole, resumed = (
+        zoo.load("tiny", tmp_path / name / "model.weights.h5") for name in ("whole", "killed")
+    )
     for a, b in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     wholes, resumeds = log_of(tmp_path / "whole"), log_of(tmp_path / "killed")
@@ -134,7 +151,9 @@ def test_schedule_without_warm_up():
     model = tiny()
     compile_for(model, Recipe(**{**RECIPE, "epochs": 10, "warmup_epochs": 0}), steps=100)
     schedule = model.optimizer._learning_rate
-    np.testing.assert_allclose([float(schedule(step)) for step in (0, 500, 1000)], [0.05, 0.025, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        [float(schedule(step)) for step in (0, 500, 1000)], [0.05, 0.025, 0], atol=1e-6
+    )
 
 
 def test_weight_decay_shrinks_kernels_only_and_no_controller():
@@ -146,7 +165,9 @@ def test_weight_decay_shrinks_kernels_only_and_no_controller():
     model.optimizer.apply_gradients(zip(zeros, model.trainable_weights, strict=True))
     for weight in model.trainable_weights:
         kernel = weight.path.endswith("kernel") and "controller" not in weight.path
-        np.testing.assert_allclose(weight, np.full(weight.shape, 1 - 0.05 * 0.001 * kernel), rtol=1e-6)
+        np.testing.assert_allclose(
+            weight, np.full(weight.shape, 1 - 0.05 * 0.001 * kernel), rtol=1e-6
+        )
 
 
 def test_no_xla_on_a_cpu():

@@ -6,18 +6,28 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from helpers import assert_close, crossentropy, gates_of, images, labels, layers_of, scatter_gates, settling_pass
+from helpers import (
+    assert_close,
+    crossentropy,
+    gates_of,
+    images,
+    labels,
+    layers_of,
+    scatter_gates,
+    settling_pass,
+)
 
-from keras_dynnets import cost, graph, zoo
+from keras_dynnets.core import cost, graph, zoo
+from keras_dynnets.core.registry import ENTRIES
+from keras_dynnets.families.dmnn.model import DMNN
+from keras_dynnets.families.puppet.model import PuppetCNN
 from keras_dynnets.layers import GroupedDense, MultiPath, PathController
-from keras_dynnets.models import DMNN, PuppetCNN
-from keras_dynnets.zoo.registry import ENTRIES
 
 # Trainable values, from papers.md: exact, or within 0.1 % of the paper's table.
 EXACT = {"resnet50": 25_557_032, "resnet101": 44_549_160, "mobilenetv2": 3_504_872}
 PRINTED = {"dmnn50": 24.67e6, "dmnn101": 43.12e6, "dmnn50_n3": 25.81e6, "dmnn50_n4": 25.81e6}
 CLASSES = 5
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs" / "entries.md"
 
 
 # As others in all but depth or width: a file and the forms of execution would only repeat those.
@@ -52,7 +62,9 @@ def trained(entry):
     options = {"categories": (0, 0, 1, 1, 2), "seed": 1} if entry.family == "dmnn" else {}
     model = entry.build(CLASSES, (size, size, entry.input_shape[-1]), **options)
     model.compile("sgd", crossentropy())
-    for controller in layers_of(model, PathController):  # near their biases, or some gates start closed for every image
+    for controller in layers_of(
+        model, PathController
+    ):  # near their biases, or some gates start closed for every image
         controller.logits.kernel.assign(0.01 * controller.logits.kernel)
     x, y = images_for(model, 12, seed=9), tf.constant(labels(12, CLASSES))
     with tf.GradientTape() as tape:
@@ -99,16 +111,22 @@ def test_batch_equals_singles(small, batch):
 def test_num_classes_and_info(entry, small):
     """`info` counts on the model of the default number of classes; a head of another size is all that differs."""
     info = zoo.info(entry.name)
-    assert (info.name, info.family, info.num_classes) == (entry.name, entry.family, entry.num_classes)
+    assert (info.name, info.family, info.num_classes) == (
+        entry.name,
+        entry.family,
+        entry.num_classes,
+    )
     assert info.input_shape == entry.input_shape
     row = f"| `{info.name}` | {info.params:,} | {info.macs:,} | {info.input_shape[0]} |"
-    assert row in README.read_text().splitlines()
+    assert row in PAGE.read_text().splitlines()
     if entry.family == "puppet":
         assert info.params == params(small)  # whatever the number of classes
         return
     head, bias = small.get_layer("logits").kernel, small.get_layer("logits").use_bias
     assert head.shape[-1] == CLASSES
-    own = params(small) - sum(int(np.prod(w.shape)) for w in small.trainable_weights if w.path.startswith("category"))
+    own = params(small) - sum(
+        int(np.prod(w.shape)) for w in small.trainable_weights if w.path.startswith("category")
+    )
     assert info.params - own == (info.num_classes - CLASSES) * (head.shape[-2] + bias)
 
 
@@ -144,15 +162,23 @@ def test_macs_by_the_kernels_that_run(small, batch):
     if isinstance(small, PuppetCNN):
         small = small.inference_network()
     dynamic = isinstance(small, DMNN)
-    counted = small.fixed_macs + small.path_macs.sum() if dynamic else cost.model_macs(graph.inference(small))
+    counted = (
+        small.fixed_macs + small.path_macs.sum()
+        if dynamic
+        else cost.model_macs(graph.inference(small))
+    )
     controllers, macs, seen = layers_of(small, PathController), 0, 0
     # In inference a controller multiplies by half of its last kernel, itself; the first has no state to embed,
     # and the category heads do not run.
-    apart = [c.logits for c in controllers] + [c.embed_state for c in controllers if not c.has_state]
+    apart = [c.logits for c in controllers] + [
+        c.embed_state for c in controllers if not c.has_state
+    ]
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense, GroupedDense)
     elsewhere = ("category", "step_down")  # a CNSN infers by its base, without step-downs
     watched = [
-        layer for layer in layers_of(small, kinds) if layer not in apart and not layer.name.startswith(elsewhere)
+        layer
+        for layer in layers_of(small, kinds)
+        if layer not in apart and not layer.name.startswith(elsewhere)
     ]
     for layer in watched:
 

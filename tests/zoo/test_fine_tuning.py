@@ -1,4 +1,4 @@
-"""The runs of zoo/FINE_TUNING.md, on real handwritten digits as image files."""
+"""The runs of docs/fine-tuning.md, on real handwritten digits as image files."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from keras_dynnets.training import Recipe
 
-PAGE = (Path(__file__).parents[2] / "zoo" / "FINE_TUNING.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "fine-tuning.md").read_text()
 
 
 def blocks(language):
@@ -23,9 +23,11 @@ def photos(tmp_path, monkeypatch):
     """Where `photos/` has a folder for each of three digits."""
     digits = load_digits(n_class=3)
     for i, (image, label) in enumerate(zip(digits.images[:120], digits.target, strict=False)):
-        folder = tmp_path / "photos" / "zero one two".split()[label]
+        folder = tmp_path / "photos" / ("zero", "one", "two")[label]
         folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((255 / 16 * image).astype("uint8")).resize((48, 40)).save(folder / f"{i}.png")
+        Image.fromarray((255 / 16 * image).astype("uint8")).resize((48, 40)).save(
+            folder / f"{i}.png"
+        )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -33,13 +35,18 @@ def photos(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_page_runs(photos, caplog):
     names = {}
-    histories = []
+    histories, trained = [], []
     for block in blocks("python"):
-        exec(compile(block, "zoo/FINE_TUNING.md", "exec"), names)
+        exec(compile(block, "docs/fine-tuning.md", "exec"), names)
         histories.append(names["model"].history.history)
+        trained.append({v.path for v in names["model"].trainable_variables})
     assert "dmnn20: newly initialised: logits/kernel, logits/bias" in caplog.messages
     assert "dmnn20: newly initialised: logits/kernel, logits/bias" in PAGE
-    assert histories[1]["accuracy"][-1] > 0.5, "three classes, from what the page's first run has learned"
+    assert histories[1]["accuracy"][-1] > 0.5, (
+        "three classes, from what the page's first run has learned"
+    )
+    controllers = {path for path in trained[0] if "_controller/" in path}
+    assert controllers and trained[1] == trained[0] - controllers
     assert "sub2_accuracy" in histories[2] and names["small"].output_shape == (None, 3)
     assert (photos / "all.tflite").is_file()
     x = next(iter(names["validation"]))[0].numpy()

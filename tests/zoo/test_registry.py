@@ -8,25 +8,32 @@ import helpers
 import numpy as np
 import pytest
 from helpers import images, record_fields, scatter_gates
+from keras_dynnets.zoo.records import format_index
 
 from keras_dynnets import zoo
-from keras_dynnets.models import DMNN
+from keras_dynnets.families.dmnn.model import DMNN
 from keras_dynnets.zoo import registry, weights
-from keras_dynnets.zoo.records import format_index
 
 
 def test_list_models():
     names = zoo.list_models()
     assert sorted(names) == sorted(registry.ENTRIES)
     assert zoo.list_models("dmnn5*") == ["dmnn50", "dmnn50_cifar", "dmnn50_n3", "dmnn50_n4"]
-    assert names.index("dmnn20") < names.index("dmnn50") < names.index("dmnn101")  # natural, not by character
+    assert (
+        names.index("dmnn20") < names.index("dmnn50") < names.index("dmnn101")
+    )  # natural, not by character
     assert names.index("resnet50") < names.index("resnet101")
     assert zoo.list_models("no*") == []
 
 
 def test_info_is_frozen():
     info = zoo.info("resnet20")
-    assert (info.family, info.input_shape, info.num_classes, info.paper) == ("resnet", (32, 32, 3), 10, "1512.03385")
+    assert (info.family, info.input_shape, info.num_classes, info.paper) == (
+        "resnet",
+        (32, 32, 3),
+        10,
+        "1512.03385",
+    )
     assert (info.params, info.macs) == (272_474, 40_813_184)
     with pytest.raises(dataclasses.FrozenInstanceError):
         info.params = 0
@@ -50,21 +57,27 @@ def test_num_classes_is_checked(num_classes):
 
 
 @pytest.mark.parametrize(
-    "shape", [32, (), (32, 32), (32, 32, 1), (3, 32, 32), (8, 8, 3), (None, None, 3), (32.5, 32, 3), "32"]
+    "shape",
+    [32, (), (32, 32), (32, 32, 1), (3, 32, 32), (8, 8, 3), (None, None, 3), (32.5, 32, 3), "32"],
 )
 def test_input_shape_is_checked(shape):
     with pytest.raises(
-        ValueError, match=r"input_shape is \(height, width, 3\) .* resnet20 has \(32, 32, 3\) by default"
+        ValueError,
+        match=r"input_shape is \(height, width, 3\) .* resnet20 has \(32, 32, 3\) by default",
     ):
         zoo.load("resnet20", None, input_shape=shape)
 
 
 def test_options_are_checked():
-    with pytest.raises(TypeError, match="dmnn20 has no option rate; it takes num_classes, input_shape, target_rate"):
+    with pytest.raises(
+        TypeError, match="dmnn20 has no option rate; it takes num_classes, input_shape, target_rate"
+    ):
         zoo.load("dmnn20", None, rate=0.5)
     with pytest.raises(TypeError, match="dmnn20 has no option backbone"):  # what the name fixes
         zoo.load("dmnn20", None, backbone="resnet50")
-    with pytest.raises(TypeError, match="resnet20 has no option target_rate; it takes num_classes, input_shape$"):
+    with pytest.raises(
+        TypeError, match="resnet20 has no option target_rate; it takes num_classes, input_shape$"
+    ):
         zoo.load("resnet20", None, target_rate=0.5)
     with pytest.raises(ValueError, match="above 0 and at most 1, not 1.5"):
         zoo.load("dmnn20", None, target_rate=1.5)
@@ -84,7 +97,9 @@ def test_integer_images_give_the_logits_of_float_ones():
 
 
 def test_options_reach_the_model():
-    model = zoo.load("dmnn20", None, num_classes=7, input_shape=(48, 40, 3), target_rate=0.4, seed=3)
+    model = zoo.load(
+        "dmnn20", None, num_classes=7, input_shape=(48, 40, 3), target_rate=0.4, seed=3
+    )
     assert isinstance(model, DMNN) and model.name == "dmnn20"
     assert (model.num_classes, model.target_rate, model.seed) == (7, 0.4, 3)
     assert model.input_shape == (None, 48, 40, 3)
@@ -109,7 +124,9 @@ def put(shelf, entry, tag, model, classes, **changes):
     draft = shelf / "draft.weights.h5"
     model.save_weights(draft)
     shape = model.input_shape[1:]
-    record = record_fields(draft.read_bytes(), entry, tag, classes=classes, input_shape=shape, **changes)
+    record = record_fields(
+        draft.read_bytes(), entry, tag, classes=classes, input_shape=shape, **changes
+    )
     path = shelf / entry / record["file"]
     path.parent.mkdir(exist_ok=True)
     draft.rename(path)
@@ -128,7 +145,9 @@ CLASSES = list("abcd")
 
 
 def test_untrained_warning(shelf):
-    with pytest.warns(zoo.UntrainedModelWarning, match="resnet20 has no published weights yet.*weights=None"):
+    with pytest.warns(
+        zoo.UntrainedModelWarning, match="resnet20 has no published weights yet.*weights=None"
+    ):
         zoo.load("resnet20")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -140,7 +159,9 @@ def test_unknown_tag_lists_those_there(shelf):
         zoo.load("resnet20", weights="cifar10")
     for tag in ("one", "two"):
         put(shelf, "resnet20", tag, trained("resnet20", num_classes=4), CLASSES)
-    with pytest.raises(ValueError, match="resnet20 has no weights 'three'; published: 'one', 'two'; or give"):
+    with pytest.raises(
+        ValueError, match="resnet20 has no weights 'three'; published: 'one', 'two'; or give"
+    ):
         zoo.load("resnet20", weights="three")
 
 
@@ -161,7 +182,14 @@ def test_published_weights_load(shelf, name):
 
 
 def test_recorded_options_are_the_default(shelf):
-    put(shelf, "dmnn20", "one", trained("dmnn20", num_classes=4), CLASSES, options={"target_rate": 0.4})
+    put(
+        shelf,
+        "dmnn20",
+        "one",
+        trained("dmnn20", num_classes=4),
+        CLASSES,
+        options={"target_rate": 0.4},
+    )
     assert zoo.load("dmnn20", "one").target_rate == 0.4
     assert zoo.load("dmnn20", "one", target_rate=0.6).target_rate == 0.6
 
@@ -193,14 +221,20 @@ def test_options_that_add_weights_leave_the_published_ones(shelf, caplog):
 
 def test_a_file_of_another_network_is_refused(tmp_path):
     trained("resnet20", num_classes=4).save_weights(tmp_path / "four.weights.h5")
-    with pytest.raises(ValueError, match="does not hold the weights of resnet20 with 10 classes; give the num_classes"):
+    with pytest.raises(
+        ValueError,
+        match="does not hold the weights of resnet20 with 10 classes; give the num_classes",
+    ):
         zoo.load("resnet20", tmp_path / "four.weights.h5")
     with pytest.raises(ValueError, match="does not hold the weights of dmnn20 with 4 classes"):
         zoo.load("dmnn20", tmp_path / "four.weights.h5", num_classes=4)
     (tmp_path / "text.weights.h5").write_text("no weights")
     with pytest.raises(ValueError, match="does not hold the weights"):
         zoo.load("resnet20", tmp_path / "text.weights.h5")
-    assert zoo.load("resnet20", tmp_path / "four.weights.h5", num_classes=4).output_shape == (None, 4)
+    assert zoo.load("resnet20", tmp_path / "four.weights.h5", num_classes=4).output_shape == (
+        None,
+        4,
+    )
 
 
 def test_another_input_shape_keeps_every_weight(shelf):
@@ -218,7 +252,12 @@ def test_bad_sizes_are_refused_for_published_weights_too(shelf):
         zoo.load("resnet20", "one", num_classes=0)
     with pytest.raises(ValueError, match="input_shape is"):
         zoo.load("resnet20", "one", input_shape=())
-    assert zoo.load("resnet20", "one", num_classes=4, input_shape=[32, 32, 3]).input_shape == (None, 32, 32, 3)
+    assert zoo.load("resnet20", "one", num_classes=4, input_shape=[32, 32, 3]).input_shape == (
+        None,
+        32,
+        32,
+        3,
+    )
 
 
 def test_damaged_file(shelf):
@@ -271,7 +310,9 @@ def test_a_sub_model_needs_no_other_weights(tmp_path, monkeypatch):
     x = images(2, 32)
     for sub_model in (1, 2):
         part = zoo.load("parts", weights=file, sub_model=sub_model)
-        np.testing.assert_array_equal(part.predict(x, verbose=0), whole.detach(sub_model).predict(x, verbose=0))
+        np.testing.assert_array_equal(
+            part.predict(x, verbose=0), whole.detach(sub_model).predict(x, verbose=0)
+        )
     with pytest.raises(ValueError, match="does not hold the weights of parts"):
         zoo.load("parts", weights=file)
     with pytest.raises(ValueError, match="there is no sub-model 3"):

@@ -5,17 +5,19 @@ import shutil
 
 import numpy as np
 import pytest
+from keras_dynnets.zoo.cards import cards
+from keras_dynnets.zoo.fetch import fault
 
 from keras_dynnets import profile, zoo
 from keras_dynnets.training import load_data
-from keras_dynnets.training.data import SOURCES
+from keras_dynnets.training.data.datasets import SOURCES
 from keras_dynnets.zoo import weights
-from keras_dynnets.zoo.cards import cards
-from keras_dynnets.zoo.fetch import fault
 from keras_dynnets.zoo.weights import SHELF, records, verified_file
 
 RECORDS = records()
-each_record = pytest.mark.parametrize("record", RECORDS, ids=lambda record: f"{record.entry}-{record.tag}")
+each_record = pytest.mark.parametrize(
+    "record", RECORDS, ids=lambda record: f"{record.entry}-{record.tag}"
+)
 
 
 @each_record
@@ -25,11 +27,17 @@ def test_a_published_set_of_weights(record):
     assert fault(path, record) is None and path.stat().st_size == record.bytes
     model = zoo.load(record.entry, weights=record.tag)
     assert record.params == sum(math.prod(w.shape) for w in model.trainable_weights)
-    assert record.macs == profile.count(model).macs == record.metrics.get("macs_all_on", record.macs)
+    assert (
+        record.macs == profile.count(model).macs == record.metrics.get("macs_all_on", record.macs)
+    )
     assert 0 < record.macs_mean <= record.macs
     if "macs_share" in record.metrics:
         assert record.macs_mean / record.macs == pytest.approx(record.metrics["macs_share"])
-    logits = model.output if not isinstance(model.output, dict) else model.output.get("logits", model.output.get("base"))
+    logits = (
+        model.output
+        if not isinstance(model.output, dict)
+        else model.output.get("logits", model.output.get("base"))
+    )
     assert logits.shape[-1] == len(record.classes)
     assert all(np.isfinite(w).all() for w in model.get_weights())
     assert record.data_source == SOURCES[record.recipe["data"]]
@@ -65,7 +73,9 @@ def test_cards_tables_and_results_are_what_the_command_writes():
     named = {path.relative_to(SHELF.parent).as_posix() for path in texts}
     assert named == {"README.md", "zoo/results.csv", *(f"zoo/{r.entry}/README.md" for r in RECORDS)}
     for path, text in texts.items():
-        assert path.read_text() == text, f"{path} differs: keras-dynnets weights cards writes it anew"
+        assert path.read_text() == text, (
+            f"{path} differs: keras-dynnets weights cards writes it anew"
+        )
     for record in RECORDS:
         assert record.sha256 in texts[SHELF / record.entry / "README.md"]
 
@@ -92,5 +102,10 @@ def test_the_first_thousand_test_images_agree_with_the_card(record):
     except RuntimeError as error:
         pytest.skip(f"the data set is not here: {error}")
     model = zoo.load(record.entry, weights=record.tag)
-    right = model.predict(test.images[:1000], batch_size=500, verbose=0).argmax(-1) == test.labels[:1000]
-    assert abs(right.mean() - record.metrics["accuracy"]) < 0.04  # four standard deviations of a thousand images
+    right = (
+        model.predict(test.images[:1000], batch_size=500, verbose=0).argmax(-1)
+        == test.labels[:1000]
+    )
+    assert (
+        abs(right.mean() - record.metrics["accuracy"]) < 0.04
+    )  # four standard deviations of a thousand images

@@ -1,0 +1,5 @@
+"""Lets `python -m keras_dynnets.cli` run the command line."""
+
+from keras_dynnets.cli import main
+
+main()

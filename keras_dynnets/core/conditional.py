@@ -1,0 +1,177 @@
+"""Layers that run a part of their work only for the images that need it.
+
+Exporters, counters and benchmarks know these two kinds of layers, and none that belongs to one
+family of networks.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_dynnets.core import keras_private
+
+EXECUTIONS = ("auto", "masked", "sparse", "conditional", "all")
+
+
+class GatedBranches:
+    """A layer that adds to a shortcut those of its branches whose gates are open.
+
+    A layer of this kind is called as `layer(inputs, gates, shortcut)` with gates
+    (batch, branches) of 0 and 1. With the execution "all" it ignores the gates, runs every branch
+    and puts the addition of branch n into the name scope `sub_block_n`, by which exporters find
+    the branches in a graph.
+    """
+
+    @property
+    def execution(self) -> str:
+        """How the branches run.
+
+        "masked" runs every branch on every image and multiplies the results by the gates.
+        "sparse" runs a branch on the images whose gate is open. "conditional" does so by a
+        condition, for a batch of one image. "all" runs every branch and ignores the gates. "auto"
+        chooses one of them for training and one for inference.
+
+        Raises:
+            ValueError: it is set to a value that is not in this list.
+        """
+        return self._execution
+
+    @execution.setter
+    def execution(self, value: str) -> None:
+        if value not in EXECUTIONS:
+            raise ValueError(
+                f"execution {value!r} is unknown; it is one of {', '.join(EXECUTIONS)}"
+            )
+        self._execution = value
+
+
+class NetworkSwitch(keras.layers.Layer):
+    """A layer that runs one of several networks, chosen for each image.
+
+    It stands in networks that are deployed and is never saved. Subclasses define `place(images)`,
+    the index of the network that each image is for, (batch,) int32, and
+    `with_networks(networks, conditional)`, a copy that chooses among other networks.
+
+    Args:
+        networks: functional models of the same input and output shapes.
+        conditional: whether the layer gets one image a call and chooses by nested conditions;
+            otherwise the images of a batch are grouped by network.
+    """
+
+    def __init__(self, networks: Sequence[keras.Model], conditional: bool = False, **kwargs):
+        super().__init__(**kwargs)
+        self.networks = list(networks)
+        self.conditional = conditional
+
+    def place(self, images: Any) -> Any:
+        """Chooses a network for each image.
+
+        Args:
+            images: (batch, height, width, channels) in [0, 255].
+
+        Returns:
+            The index of a network for each image, (batch,) int32.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define place(images)")
+
+    def with_networks(self, networks: Sequence[keras.Model], conditional: bool) -> "NetworkSwitch":
+        """Gives a copy that chooses among other networks in the same way.
+
+        Args:
+            networks: functional models in the order of `self.networks`.
+            conditional: see the class.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define with_networks(...)")
+
+    def verification_images(
+        self, images: np.ndarray | None, made_up: np.ndarray, count: int
+    ) -> tuple[np.ndarray, int]:
+        """Picks images to compare a file with Keras on, for as many networks as possible.
+
+        Args:
+            images: the user's images, (n, height, width, channels) in [0, 255], or None.
+            made_up: images to take where the user gives none.
+            count: how many to pick.
+
+        Returns:
+            The images, and the number of different networks that they are for.
+        """
+        images = made_up if images is None else images
+        places = ops.convert_to_numpy(self.place(ops.convert_to_tensor(images)))
+        _, first = np.unique(places, return_index=True)
+        rest = np.setdiff1d(np.arange(len(images)), first)
+        chosen = [*first, *rest][: max(count, len(first))]
+        return images[chosen], len(first)
+
+    def call(self, images):
+        places = self.place(images)
+        if self.conditional:
+            return self._nested(images, places[0], 0, len(self.networks))
+        outputs = ops.zeros((ops.shape(images)[0], *self.networks[0].output_shape[1:]))
+        for i, network in enumerate(self.networks):
+            outputs = ops.cond(
+                ops.any(places == i),
+                lambda i=i, network=network, before=outputs: self._updated(
+                    i, network, places, images, before
+                ),
+                lambda before=outputs: before,
+            )
+        return outputs
+
+    def _updated(self, i, network, places, images, outputs):
+        """Puts the results of network `i` into the rows of the images that are for it."""
+        import tensorflow as tf
+
+        rows = tf.where(places == i)
+        found = network(tf.gather_nd(images, rows), training=False)
+        return tf.tensor_scatter_nd_update(outputs, rows, found)
+
+    def _nested(self, images, place, start, end):
+        if end - start == 1:
+            return self.networks[start](images, training=False)
+        middle = (start + end) // 2
+        return ops.cond(
+            place < middle,
+            lambda: self._nested(images, place, start, middle),
+            lambda: self._nested(images, place, middle, end),
+        )
+
+    def compute_output_spec(self, images):
+        shape = (images.shape[0], *self.networks[0].output_shape[1:])
+        return keras.KerasTensor(shape, dtype="float32")
+
+
+def gated_layers(model: keras.Layer) -> list[GatedBranches]:
+    """Lists the layers with gated branches in a model, at any depth."""
+    return [x for x in keras_private.flattened_layers(model) if isinstance(x, GatedBranches)]
+
+
+def switch_of(network: keras.Model) -> NetworkSwitch | None:
+    """Gives the layer of a network that chooses among networks; None if there is none."""
+    return next((layer for layer in network.layers if isinstance(layer, NetworkSwitch)), None)
+
+
+@contextlib.contextmanager
+def running_as(model: keras.Layer, execution: str) -> Iterator[None]:
+    """Sets the execution of all gated layers of a model inside a `with` block.
+
+    The layers are set one by one, because setting the model's own property would throw away the
+    traced functions of a `fit` that may be running.
+
+    Args:
+        model: a model or layer that holds gated layers.
+        execution: see `GatedBranches.execution`.
+    """
+    layers = gated_layers(model)
+    before = [layer.execution for layer in layers]
+    try:
+        for layer in layers:
+            layer.execution = execution
+        yield
+    finally:
+        for layer, value in zip(layers, before, strict=True):
+            layer.execution = value

@@ -1,0 +1,165 @@
+"""The interface of a format, and the table of all formats."""
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_dynnets.layers.grouped_conv import packing
+
+Run = Callable[..., dict[str, np.ndarray]]  # arrays by input name to arrays by output name
+
+PRECISIONS = ("fp32", "fp16", "int8")
+BUILT_IN = ("litert", "onnx.format", "saved_model")  # the first is the default
+
+_formats: dict[str, "Format"] = {}
+
+
+@dataclass(frozen=True)
+class WriteJob:
+    """How a file is written.
+
+    Attributes:
+        batch_size: images in a call; None for any number.
+        half: whether weights are stored as float16.
+        outputs: names of the outputs that the file gives.
+        calibration: images in [0, 255] for 8-bit integer arithmetic, (n, height, width,
+            channels); None for floating point.
+    """
+
+    batch_size: int | None = 1
+    half: bool = False
+    outputs: tuple[str, ...] = ("logits",)
+    calibration: np.ndarray | None = None
+
+
+class Format(ABC):
+    """A kind of file that a runtime runs.
+
+    Attributes:
+        name: its name in `export_model`.
+        runtime: name of the runtime that runs it.
+        suffix: the end of its files' names; empty for a folder.
+        precisions: those of `PRECISIONS` that it has.
+        batch_sizes: batch sizes that a file can have, the default first; None stands for any.
+        images_a_call: number of images in a call that suits the runtime.
+        own_runtime: whether the runtime is another than TensorFlow, in which the model is
+            measured anyway.
+        reaches_inside: whether it writes gated branches of a network that another one holds as a
+            layer.
+        tools: what `Deployment.writers` get to write a file of this format.
+    """
+
+    name: str
+    runtime: str
+    suffix: str = ""
+    precisions: tuple[str, ...] = ("fp32", "fp16")
+    batch_sizes: tuple[int | None, ...] = (None, 1)
+    images_a_call: int = 1
+    own_runtime: bool = True
+    reaches_inside: bool = True
+    tools: Any = None
+
+    @abstractmethod
+    def write(self, network: keras.Model, path: Path, job: WriteJob) -> None:
+        """Writes a functional model from images to logits."""
+
+    def write_parts(self, parts: Mapping[str, keras.Model], path: Path, job: WriteJob) -> None:
+        """Writes several networks that share weights, each under its name.
+
+        Raises:
+            ValueError: the format has files with one network only.
+        """
+        raise ValueError(
+            f"a {self.name} file has one network and this model has {', '.join(parts)}; export "
+            "them one by one, model.part(name)"
+        )
+
+    @abstractmethod
+    def runner(self, path: Path, threads: int | None = None, part: str | None = None) -> Run:
+        """Loads a file in its runtime.
+
+        Args:
+            path: of the file or folder.
+            threads: number of threads; None for the runtime's default.
+            part: name of one of several networks in the file.
+
+        Returns:
+            A function from arrays by input name to arrays by output name.
+        """
+
+    @abstractmethod
+    def operations(self, path: Path) -> dict[str, int]:
+        """Counts each kind of operation in a file, those inside branches included."""
+
+    def packing(
+        self, groups: int, in_channels: int, out_channels: int, positions: int | None = None
+    ) -> int:
+        """Gives how many groups of a convolution to compute as one (see `GroupedConv2D`)."""
+        return packing(groups, in_channels, out_channels, positions)
+
+    def runs_always(self, macs: int) -> bool:
+        """Says whether a branch of so many MACs is faster without a condition before it."""
+        return False
+
+    def marker(self, several: bool) -> str | None:
+        """Names a file that every folder written in this format has; None if it writes a file.
+
+        Args:
+            several: whether the export has several networks.
+        """
+        return None
+
+
+def register_format(new: Format) -> Format:
+    """Adds a format, so that `export_model`, the command line and benchmarks know it.
+
+    Returns:
+        The format.
+
+    Raises:
+        ValueError: there is a format of that name or suffix.
+    """
+    for other in formats():
+        if new.name == other.name or (new.suffix and new.suffix == other.suffix):
+            raise ValueError(
+                f"there is a format {other.name!r} with the suffix {other.suffix!r}; choose another "
+                "name and suffix"
+            )
+    _formats[new.name] = new
+    return new
+
+
+def formats() -> list[Format]:
+    """Lists all formats, the default first."""
+    if not _formats:
+        for module in BUILT_IN:
+            built_in = importlib.import_module(f"keras_dynnets.export.formats.{module}").FORMAT
+            _formats[built_in.name] = built_in
+    return list(_formats.values())
+
+
+def find_format(name: str | None, path: Path) -> Format:
+    """Gives the format of that name or, without a name, the one that the path asks for.
+
+    Raises:
+        ValueError: an unknown name, or a path with the suffix of another format.
+    """
+    by_name = {known.name: known for known in formats()}
+    by_suffix = {known.suffix: known for known in formats() if known.suffix}
+    suggested = by_suffix.get(path.suffix)
+    if name is None:
+        return suggested or formats()[0]
+    if name not in by_name:
+        raise ValueError(f"format {name!r} is unknown; it is one of {', '.join(by_name)}")
+    if suggested and suggested.name != name:
+        raise ValueError(
+            f"{path.name} is the name of a file in the format {suggested.name!r}, not {name!r}: "
+            f"give format={suggested.name!r}, or another name"
+        )
+    return by_name[name]

@@ -1,0 +1,1 @@
+"""The ONNX format: conversion, conditions put into the graph, choice among networks."""

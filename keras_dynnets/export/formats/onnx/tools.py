@@ -1,0 +1,214 @@
+"""Functions on ONNX graphs: conversion, renaming, a `Scan` over a batch, an `If` for each choice.
+
+The package onnx is imported where it is used: it comes with the extra `export` only.
+"""
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_dynnets.core.conditional import NetworkSwitch
+from keras_dynnets.export.inference import inference_function
+from keras_dynnets.export.requirements import require
+
+OPSET = 17  # the newest in which tf2onnx moves changes of layout through average pooling
+
+
+def convert_function(call: Callable) -> Any:
+    """Converts a `tf.function` with a signature to an ONNX model."""
+    tf2onnx = require("tf2onnx")
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        proto, _ = tf2onnx.convert.from_function(
+            call, input_signature=call.input_signature, opset=OPSET
+        )
+    finally:
+        logger.setLevel(level)
+    return proto
+
+
+def save(proto: Any, path: Path) -> None:
+    """Checks an ONNX model and writes it."""
+    require("onnx").checker.check_model(proto)
+    path.write_bytes(proto.SerializeToString())
+
+
+def reads(node: Any) -> set[str]:
+    """Names the tensors that a node needs, those that its branches take from outside included."""
+    names = set(node.input)
+    for graph in _branches(node):
+        made = {name for inner in graph.node for name in inner.output}
+        made |= {tensor.name for tensor in graph.initializer}
+        names |= {name for inner in graph.node for name in inner.input} - made
+    return names
+
+
+def rename(graph: Any, names: dict[str, str]) -> None:
+    """Renames tensors wherever nodes of the graph and of its branches read or write them."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for branch in _branches(node):
+            rename(branch, names)
+
+
+def _branches(node: Any) -> list:
+    import onnx
+
+    return [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
+
+
+def keep_outputs(graph: Any, outputs: Collection[str]) -> None:
+    """Drops all other outputs of a graph and the nodes that only they need."""
+    kept = [value for value in graph.output if value.name in outputs]
+    del graph.output[:]
+    graph.output.extend(kept)
+    needed, nodes = {value.name for value in kept}, []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed |= reads(node)
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(constants)
+
+
+def store_half(graph: Any) -> None:
+    """Stores float32 constants as float16 with a cast, in the graph and in its branches."""
+    import onnx
+
+    for node in graph.node:
+        for branch in _branches(node):
+            store_half(branch)
+    casts = []
+    for tensor in graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size > 1:
+            name, half = tensor.name, f"{tensor.name}/float16"
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), half))
+            to = onnx.TensorProto.FLOAT
+            casts.append(onnx.helper.make_node("Cast", [half], [name], f"{name}/cast", to=to))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def store_outside(tensor: Any, file: str, offset: int, length: int) -> None:
+    """Has a constant refer to values in another file beside the model."""
+    import onnx
+
+    tensor.ClearField("raw_data")
+    tensor.ClearField("float_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in (("location", file), ("offset", offset), ("length", length)):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def scan_over_batch(graph: Any) -> None:
+    """Makes a graph for one image one for any batch size, in place: a `Scan` over the images."""
+    from onnx import helper, numpy_helper
+
+    zero = numpy_helper.from_array(np.array([0]), "scan/axis")
+    values = [*graph.input, *graph.output]
+    inner = {value.name: f"{value.name}/batch_of_1" for value in values}
+    rename(graph, inner)
+
+    def row(value):
+        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        kind = value.type.tensor_type.elem_type
+        return helper.make_tensor_value_info(f"{value.name}/row", kind, sizes[1:])
+
+    enter = [
+        helper.make_node("Unsqueeze", [f"{v.name}/row", zero.name], [inner[v.name]])
+        for v in graph.input
+    ]
+    leave = [
+        helper.make_node("Squeeze", [inner[v.name], zero.name], [f"{v.name}/row"])
+        for v in graph.output
+    ]
+    body = helper.make_graph(
+        [*enter, *graph.node, *leave],
+        "image",
+        [row(v) for v in graph.input],
+        [row(v) for v in graph.output],
+        [*graph.initializer, zero],
+    )
+    inputs, outputs = ([v.name for v in side] for side in (graph.input, graph.output))
+    scan = helper.make_node(
+        "Scan", inputs, outputs, "images", body=body, num_scan_inputs=len(graph.input)
+    )
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.append(scan)
+    for value in values:
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+
+
+def chooser_of(network: keras.Model, switch: NetworkSwitch) -> Any:
+    """Converts the choice among networks: a graph from an image to the index of its network."""
+    images = keras.Input(network.input_shape[1:], name="images")
+    chooser = keras.Model(images, keras.layers.Lambda(switch.place)(images))
+    return convert_function(inference_function(chooser, 1).call)
+
+
+def choose_with_if(chooser: Any, networks: Sequence[Any]) -> None:
+    """Adds networks, each behind an `If`, to the graph that chooses among them, in place.
+
+    Args:
+        chooser: an ONNX graph from "images", one image, to the index of its network, (1,) int32.
+        networks: ONNX models from "images" to "logits".
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    place = chooser.output[0].name
+    rename(chooser, {place: "place"})
+    graphs = []
+    for i, network in enumerate(networks):
+        # All names but the image's get a prefix, or a branch would read another one's tensors.
+        prefixed = onnx.compose.add_prefix(network, f"level{i}/", rename_inputs=False, inplace=True)
+        graphs.append(prefixed.graph)
+    for index in range(1, len(graphs)):
+        number, below = f"level/{index}", f"level/below{index}"
+        chooser.initializer.append(numpy_helper.from_array(np.array([index], "int32"), number))
+        chooser.node.append(helper.make_node("Less", ["place", number], [below], below))
+    shape = graphs[0].output[0]
+    nodes, result = _choice(graphs, 0, len(graphs))
+    chooser.node.extend(nodes)
+    del chooser.output[:]
+    output = chooser.output.add()
+    output.CopyFrom(shape)
+    output.name = "logits"
+    chooser.node.append(helper.make_node("Identity", [result], ["logits"], "logits"))
+
+
+def _choice(graphs: Sequence[Any], start: int, end: int) -> tuple[list | None, str]:
+    """Gives nodes that compute the result of the chosen graph, and the name of that result."""
+    from onnx import helper
+
+    if end - start == 1:
+        return None, graphs[start].output[0].name
+    middle = (start + end) // 2
+    branches = {
+        "then_branch": _branch(graphs, start, middle),
+        "else_branch": _branch(graphs, middle, end),
+    }
+    name = f"level/{start}-{end}"
+    return [helper.make_node("If", [f"level/below{middle}"], [name], name, **branches)], name
+
+
+def _branch(graphs: Sequence[Any], start: int, end: int) -> Any:
+    from onnx import helper
+
+    nodes, result = _choice(graphs, start, end)
+    result = [helper.make_empty_tensor_value_info(result)]
+    if nodes is None:
+        graph = graphs[start]
+        return helper.make_graph(graph.node, f"level{start}", [], result, graph.initializer)
+    return helper.make_graph(nodes, f"levels{start}-{end}", [], result)

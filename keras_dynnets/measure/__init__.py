@@ -1,0 +1,1 @@
+"""What networks cost: counted, measured for each image, and on the clock."""

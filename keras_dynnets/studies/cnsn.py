@@ -1,0 +1,173 @@
+"""CNSN: its table of operations, and its detached models on the clock."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_dynnets import zoo
+from keras_dynnets.core import cost, graph
+from keras_dynnets.core.deployable import with_own_weights
+from keras_dynnets.families.cnsn.model import CNSN
+from keras_dynnets.measure.counting import count
+from keras_dynnets.measure.latency import (
+    TRAINING,
+    Comparison,
+    check_runtimes,
+    compare_models,
+    default_runtimes,
+    set_tensorflow_threads,
+)
+from keras_dynnets.measure.plots import accuracy_against_macs
+from keras_dynnets.studies import BenchRequest, Point, Study, Table
+
+
+@dataclass(frozen=True)
+class Detached:
+    """A row of CNSN's table: a model, ours and the paper's.
+
+    Attributes:
+        name: "base", "sub1" or "sub2".
+        theirs: what the paper's table calls it.
+        params: trainable values. macs: MACs of convolutions and products.
+        operations: in the paper's convention. printed: the same in the paper, in 1e9.
+        accuracy: top-1 on CIFAR-10 in % there.
+    """
+
+    name: str
+    theirs: str
+    params: int
+    macs: int
+    operations: int
+    printed: float
+    accuracy: float
+
+
+# In the text the first sub-model lacks two convolutions and the second seven; the table has their names swapped.
+PRINTED = {
+    "base": ("base-model", 0.314, 92.67),
+    "sub1": ("sub-model1", 0.275, 91.15),
+    "sub2": ("sub-model0", 0.124, 77.38),
+}
+
+
+def cnsn_table(build=zoo.load):
+    """CNSN's table of operations, row by row: a list of `Detached`. `build` as for `tissue_table`."""
+    model = build("cnsn_vgg16", weights=None)
+    rows = []
+    for name, (theirs, printed, accuracy) in PRINTED.items():
+        part = model.part(name)
+        counted = count(part)
+        operations = sum(cost.layer_operations(*call) for call in graph.calls(part))
+        rows.append(
+            Detached(name, theirs, counted.params, counted.macs, operations, printed, accuracy)
+        )
+    return rows
+
+
+def table() -> Table:
+    """Gives the table of the command line."""
+    rows = [
+        {
+            "model": row.name,
+            "in the paper's table": row.theirs,
+            "parameters": f"{row.params:,}",
+            "MACs": f"{row.macs:,}",
+            "with all operations, 1e9": f"{row.operations / 1e9:.6f} / {row.printed:.3f}",
+        }
+        for row in cnsn_table()
+    ]
+    return Table(
+        "CNSN (doi 10.2991/jrnal.k.210521.012), ours / the paper's",
+        rows,
+        (
+            "All operations: additions of biases, batch norm, ReLU and pooling count too.",
+            "The paper's text calls the model without the first two convolutions sub-model0; its "
+            "table calls it sub-model1.",
+        ),
+    )
+
+
+def compare_detached(
+    name: str,
+    runtimes: list[str] | None = None,
+    threads: int = 1,
+    repeats: int = 20,
+    seed: int = 0,
+    progress: Callable[[Comparison], Any] = lambda row: None,
+) -> list[Comparison]:
+    """Times every model that a CNSN detaches in turn with one that has weights of its own.
+
+    In "tensorflow_training" there is one row more, "whole": a step of the CNSN in parts of the
+    sum of the steps of all its models.
+
+    Args:
+        name: a CNSN of the zoo.
+        runtimes: some of `measure.latency.default_runtimes()`; None for all.
+        threads: of each runtime. TensorFlow takes the number only before its first computation.
+        repeats: timed calls of each.
+        seed: of weights and images.
+        progress: called with every `Comparison` as it comes.
+
+    Returns:
+        A list of `Comparison`.
+
+    Raises:
+        ValueError: an unknown runtime.
+    """
+    runtimes = check_runtimes(runtimes, default_runtimes())
+    set_tensorflow_threads(threads)
+    keras.utils.set_random_seed(seed)
+    model = zoo.load(name, weights=None)
+    rows = []
+    for runtime in runtimes:
+        for part in model.names:
+            alone = keras.models.clone_model(with_own_weights(model.part(part)))
+            pair = [model.part(part), alone]
+            rows.append(compare_models(part, runtime, pair, threads, repeats, seed))
+            progress(rows[-1])
+        if runtime == TRAINING:
+            networks = [model, *(model.part(part) for part in model.names)]
+            rows.append(compare_models("whole", runtime, networks, threads, repeats, seed))
+            progress(rows[-1])
+    return rows
+
+
+def _bench(name: str, request: BenchRequest) -> list[Comparison]:
+    request = request.without_rates()
+    return compare_detached(
+        name,
+        request.runtimes,
+        request.threads,
+        4 * request.repeats,
+        progress=request.progress,
+    )
+
+
+def _draw(model: CNSN, data: Any, folder: Path) -> list[Path]:
+    """Draws the test accuracy of every model against its MACs."""
+    from keras_dynnets.training.evaluate import evaluate
+
+    points = {}
+    for name in model.names:
+        part = model.part(name)
+        width = model.place(name)[1]
+        points[name] = (evaluate(part, data.test)["accuracy"], count(part).macs, width)
+    title = f"{model.name} on the {len(data.test):,} test images of {data.name}"
+    return [accuracy_against_macs(points, folder / "accuracy_against_macs.png", title)]
+
+
+STUDY = Study(
+    table=table,
+    bench=_bench,
+    draw=_draw,
+    points={
+        "cifar10": (
+            Point("CNSN base", 0.9267, 0.314e9, 4 * 14.78e6),
+            Point("CNSN A", 0.9115, 0.275e9, None),
+            Point("CNSN B", 0.7738, 0.124e9, None),
+        )
+    },
+)

@@ -1,0 +1,218 @@
+"""Puppet-CNN: its table of sizes, its networks on the clock and its pictures."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_dynnets import zoo
+from keras_dynnets.core.registry import find
+from keras_dynnets.export.formats.base import WriteJob, formats
+from keras_dynnets.families.puppet.kernel_ode import KernelODE
+from keras_dynnets.measure.counting import count
+from keras_dynnets.measure.latency import (
+    TENSORFLOW,
+    TRAINING,
+    Comparison,
+    call_in,
+    check_runtimes,
+    in_turn,
+    runtimes_of_files,
+    set_tensorflow_threads,
+)
+from keras_dynnets.studies import BenchRequest, Point, Study, Table
+from keras_dynnets.studies.puppet_plots import (
+    complexity_histogram,
+    kernels_along_ode,
+    levels_curve,
+    simple_and_complex,
+    stored_bytes,
+)
+
+PER_IMAGE = "tensorflow_per_image"
+GENERATOR = "_generator"  # the end of the name of a runtime that runs files with the generator
+BATCH = 64
+
+# Puppet-CNN (arXiv 2411.12876): what is stored, in 1e6 bytes, by the most channels C
+PUPPET = {64: 0.02, 128: 0.07, 256: 0.28, 512: 1.08, 1024: 4.26, 2048: 16.90, 4096: 67.35}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A row of Puppet-CNN's table of sizes.
+
+    Attributes:
+        channels: C.
+        params: trainable values of our puppeteer. initial_state: the most that another initial state adds to them.
+        printed: megabytes in the paper.
+    """
+
+    channels: int
+    params: int
+    initial_state: int
+    printed: float
+
+
+def puppet_table():
+    """Puppet-CNN's table of sizes, row by row: a list of `Stored`."""
+    rows = []
+    for channels, printed in PUPPET.items():
+        puppeteers = [KernelODE(channels, state=state) for state in ("constant", "rank_one")]
+        for puppeteer in puppeteers:
+            puppeteer.build()
+        params, with_factors = (puppeteer.count_params() for puppeteer in puppeteers)
+        rows.append(Stored(channels, params, with_factors - params, printed))
+    return rows
+
+
+def table() -> Table:
+    """Gives the table of the command line."""
+    rows = [
+        {
+            "C": str(row.channels),
+            "trainable values": f"{row.params:,}",
+            "more with a rank-one start": f"{row.initial_state:,}",
+            "megabytes": f"{4e-6 * row.params:.2f} / {row.printed:.2f}",
+        }
+        for row in puppet_table()
+    ]
+    title = "Puppet-CNN (arXiv 2411.12876), ours / the paper's; C^2 + 15 C float32 values"
+    return Table(title, rows)
+
+
+def level_runtimes() -> list[str]:
+    """Lists the runtimes that a Puppet-CNN is compared with a plain CNN in."""
+    generators = [
+        known.name + GENERATOR for known in formats() if known.own_runtime and known.tools
+    ]
+    return [TENSORFLOW, PER_IMAGE, TRAINING, *runtimes_of_files(), *generators]
+
+
+def compare_levels(
+    name: str,
+    runtimes: list[str] | None = None,
+    threads: int = 1,
+    repeats: int = 5,
+    seed: int = 0,
+    progress: Callable[[Comparison], Any] = lambda row: None,
+) -> list[Comparison]:
+    """Times a Puppet-CNN of the zoo in turn with the plain CNN that it is made of, both untrained.
+
+    The images differ in complexity, as many for each level. Where the depth adapts and the plain
+    network has two layers a width, both need about the same MACs.
+
+    Args:
+        name: a Puppet-CNN of the zoo.
+        runtimes: some of `level_runtimes()`; None for all. "tensorflow": `predict` of eight
+            batches of 64 images; "tensorflow_per_image": one such batch with kernels generated
+            for each image, as the paper's authors do; "tensorflow_training": a step of 64 images
+            of each level, with the generation of their kernels; a format: 32 images, one a call,
+            through one file with the networks of all levels; "..._generator": the same through a
+            file with the generator, loaded before.
+        threads: of each runtime. TensorFlow takes the number only before its first computation.
+        repeats: timed calls of each.
+        seed: of weights and images.
+        progress: called with every `Comparison` as it comes.
+
+    Returns:
+        A list of `Comparison`.
+
+    Raises:
+        ValueError: an unknown runtime.
+    """
+    runtimes = check_runtimes(runtimes, level_runtimes())
+    set_tensorflow_threads(threads)
+    keras.utils.set_random_seed(seed)
+    model, plain = zoo.load(name, weights=None), zoo.load(find(name).rival, weights=None)
+    images = _varied(8 * BATCH, model.input_shape[1:], seed)
+    model.calibrate(images)
+    mean = float(np.mean(np.array(model.level_macs)[model.levels_of(images)]))
+    share = round(mean / count(plain).macs, 4)
+    rows = []
+    for runtime in runtimes:
+        with tempfile.TemporaryDirectory() as folder:
+            calls, batch = _calls(runtime, name, model, plain, images, threads, Path(folder))
+            times = in_turn(calls, images, repeats)
+        own, base = 1e3 * np.median(times, axis=0)
+        ratio = round(float(np.median(times[:, 0] / times[:, 1])), 4)
+        times_ms = (round(own, 3), round(base, 3))
+        rows.append(Comparison(name, runtime, batch, threads, share, *times_ms, ratio))
+        progress(rows[-1])
+    return rows
+
+
+def _varied(n: int, shape: tuple, seed: int) -> np.ndarray:
+    """Makes images from flat to noisy."""
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(n, *shape)) * np.linspace(2, 90, n)[:, None, None, None]
+    base = rng.uniform(60, 200, (n, 1, 1, shape[-1]))
+    return np.clip(rng.permutation(noise + base), 0, 255).astype("float32")
+
+
+def _calls(runtime, name, model, plain, images, threads, folder):
+    """Gives the two calls, functions of images, and the batch size."""
+    if runtime == TENSORFLOW:
+        batches = range(0, len(images), BATCH)
+        return [
+            lambda x: model.predict(x, BATCH, verbose=0),
+            lambda x: [plain.predict_on_batch(x[i : i + BATCH]) for i in batches],
+        ], BATCH
+    if runtime == PER_IMAGE:
+        exact = zoo.load(name, weights=None, levels=None)
+        exact.calibrate(images[:BATCH], 8)
+        return [
+            lambda x: exact.predict_on_batch(x[:BATCH]),
+            lambda x: plain.predict_on_batch(x[:BATCH]),
+        ], BATCH
+    if runtime == TRAINING:
+        steps = [call_in(runtime, network, BATCH, threads, folder) for network in (model, plain)]
+        levels = model.levels_of(images)
+        batches = [
+            np.resize(images[levels == level], (BATCH, *images.shape[1:]))
+            for level in np.unique(levels)
+        ]
+        return [lambda x, step=step: [step(batch) for batch in batches] for step in steps], BATCH
+    kind = runtime.removesuffix(GENERATOR)
+    target = next(known for known in formats() if known.name == kind)
+    kernels = "generator" if runtime.endswith(GENERATOR) else "materialised"
+    deployment = model.deployments(kernels=kernels)
+    path = folder / f"levels{target.suffix}"
+    if own := deployment.writers.get(target.name):
+        own(path, 1, target.tools)
+    else:
+        target.write(deployment.single, path, WriteJob(1))
+    session = target.runner(path, threads)
+    runs = [lambda image: session(images=image), call_in(kind, plain, 1, threads, folder)]
+    return [lambda x, run=run: [run(image[None]) for image in x[:32]] for run in runs], 1
+
+
+def _bench(name: str, request: BenchRequest) -> list[Comparison]:
+    request = request.without_rates()
+    return compare_levels(
+        name, request.runtimes, request.threads, request.repeats, progress=request.progress
+    )
+
+
+def _draw(model: Any, data: Any, folder: Path) -> list[Path]:
+    """Draws complexity and depth of the test images, kernels, levels and stored bytes."""
+    images = data.test.images
+    levels_curve(model, images[:500], folder / "levels.png")
+    return [
+        complexity_histogram(model, images, folder / "complexity.png"),
+        simple_and_complex(model, images, folder / "simple_and_complex.png"),
+        kernels_along_ode(model, folder / "kernels.png"),
+        folder / "levels.png",
+        stored_bytes(model, folder / "stored_bytes.png"),
+    ]
+
+
+STUDY = Study(
+    table=table,
+    bench=_bench,
+    draw=_draw,
+    points={"cifar10": (Point("Puppet-CNN", 0.7251, None, 1.08e6),)},
+)

@@ -1,0 +1,219 @@
+"""From a recipe to a run folder: weights, log and results."""
+
+import contextlib
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_dynnets import zoo
+from keras_dynnets.core.dynamic import TrainingPlan, interface
+from keras_dynnets.core.registry import find
+from keras_dynnets.training.data.batches import Batches, OneHot
+from keras_dynnets.training.data.datasets import Data, load_data
+from keras_dynnets.training.evaluate import evaluate
+from keras_dynnets.training.optimizer import compile_for
+from keras_dynnets.training.recipe import Recipe
+
+
+def train(
+    recipe: Recipe,
+    folder: str | os.PathLike,
+    data_dir: str | os.PathLike | None = None,
+    steps: int | None = None,
+    verbose: int = 2,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> dict[str, Any]:
+    """Trains by a recipe.
+
+    The same call goes on where a stopped one left off, and gives the results of a finished run at
+    once. The run folder gets `recipe.json`, `log.csv` (a row for each epoch) and `backup/` while
+    it runs, then `model.weights.h5` and `results.json`. The final weights are those of the last
+    epoch: the learning rate has ended at zero, and nothing is chosen by accuracy.
+
+    Args:
+        recipe: a `Recipe`.
+        folder: the run folder; it is made if it does not exist.
+        data_dir: see `load_data`.
+        steps: batches in an epoch at most, to try a recipe out; None for all.
+        verbose: as for `model.fit`.
+        callbacks: more Keras callbacks, such as one that shows progress.
+
+    Returns:
+        The results: `test` and `validation` (see `evaluate`), `seconds`, `hardware`, `versions`.
+
+    Raises:
+        ValueError: a recipe with fields that the family does not have, a folder with a run of
+            another recipe or other data, or too few images for a batch.
+    """
+    folder, section = Path(folder), recipe.family_section()
+    data = recipe_data(recipe, data_dir)
+    _claim(folder, recipe, data)
+    if (folder / "results.json").is_file():
+        return json.loads((folder / "results.json").read_text())
+    form = {
+        "num_classes": len(data.classes),
+        "input_shape": data.train.images.shape[1:],
+        **recipe.options,
+    }
+    keras.utils.set_random_seed(recipe.seed)
+    with _dtype_policy(recipe.dtype_policy):
+        model = zoo.load(recipe.entry, weights=None, **form)
+    images = data.train.take(slice(recipe.train_images))
+    plan = interface(model).training_plan(section, images.images)
+    batches = Batches(
+        images,
+        recipe.batch_size,
+        recipe.flip,
+        recipe.translate,
+        recipe.seed,
+        steps,
+        plan.groups,
+        recipe.resized_crop,
+    )
+    if not len(batches) or not len(data.validation):
+        raise ValueError(
+            f"{recipe.data} has {len(images)} images to train with, too few for a batch of "
+            f"{recipe.batch_size} (of one level), and {len(data.validation)} set aside; give more "
+            "images or a smaller batch_size"
+        )
+    compile_for(model, recipe, len(batches), plan.undecayed)
+    clock = _fit(model, recipe, folder, data, batches, plan, verbose, callbacks)
+    plan.finish(images.images)
+    model.save_weights(folder / "model.weights.h5")
+    # The results are those of the file in float32, whatever the training computed in.
+    trained = zoo.load(recipe.entry, folder / "model.weights.h5", **form)
+    results = {
+        "test": evaluate(trained, data.test),
+        "validation": evaluate(trained, data.validation),
+        "seconds": round(clock.seconds, 1),
+        "hardware": _hardware(),
+        "versions": {name: metadata.version(name) for name in ("keras", keras.backend.backend())},
+    }
+    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def _fit(
+    model: keras.Model,
+    recipe: Recipe,
+    folder: Path,
+    data: Data,
+    batches: Batches,
+    plan: TrainingPlan,
+    verbose: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> "_Clock":
+    """Runs `model.fit` with backups, a log and the family's callbacks; gives the clock."""
+    labels = data.validation.labels
+    if recipe.label_smoothing:
+        labels = np.eye(len(data.classes), dtype="float32")[labels]
+    clock = _Clock(folder / "seconds.txt")
+    model.fit(
+        OneHot(batches, len(data.classes)) if recipe.label_smoothing else batches,
+        epochs=recipe.epochs,
+        validation_data=(np.asarray(data.validation.images, "float32"), labels),
+        validation_batch_size=500,
+        verbose=verbose,
+        callbacks=[
+            keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True),
+            keras.callbacks.CSVLogger(folder / "log.csv", append=True),
+            _StartEpoch(batches),
+            *plan.callbacks,
+            clock,
+            *callbacks,
+        ],
+    )
+    return clock
+
+
+def recipe_data(recipe: Recipe, data_dir: str | os.PathLike | None = None) -> Data:
+    """Loads the data that a recipe names; images in files in the size of the recipe or entry."""
+    height, _, channels = find(recipe.entry).input_shape
+    size = recipe.image_size or height
+    return load_data(recipe.data, data_dir, recipe.validation, recipe.seed, size, channels)
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Has layers that are made inside compute with this policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _hardware() -> str:
+    """Names the processor, and the accelerators that compute beside it."""
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.is_file() else []
+    models = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    model = next(models, platform.processor())
+    devices = [d for d in keras.distribution.list_devices() if "cpu" not in d.lower()]
+    present = os.cpu_count()
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else present
+    cores = f"{present}" if usable == present else f"{usable} of {present}"
+    return ", ".join([f"{cores} x {model}", *devices])
+
+
+def _claim(folder: Path, recipe: Recipe, data: Data) -> None:
+    """Marks the folder as the run of this recipe on this data, or refuses another's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    marker, seen = folder / "recipe.json", folder / "data.json"
+    if marker.is_file() and Recipe.model_validate_json(marker.read_text()) != recipe:
+        raise ValueError(
+            f"{folder} holds a run of another recipe ({marker}); choose another folder with --out"
+        )
+    images = {
+        name: list(getattr(data, name).images.shape) for name in ("train", "validation", "test")
+    }
+    description = json.dumps({"classes": data.classes, **images}, indent=1) + "\n"
+    if seen.is_file() and seen.read_text() != description:
+        raise ValueError(
+            f"{folder} holds a run on other data ({seen}); choose another folder with --out"
+        )
+    marker.write_text(recipe.model_dump_json(indent=1) + "\n")
+    seen.write_text(description)
+
+
+class _StartEpoch(keras.callbacks.Callback):
+    """Starts every epoch with the order of images and the random states that follow from it."""
+
+    def __init__(self, batches: Batches):
+        super().__init__()
+        self.batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.batches.start_epoch(epoch)
+        # The backup does not hold the random states of gates and dropout.
+        for variable in self.model.variables:
+            if variable.name == "seed_generator_state":
+                state = keras.ops.convert_to_numpy(variable)
+                variable.assign(np.array([state[0], epoch * len(self.batches)], state.dtype))
+
+
+class _Clock(keras.callbacks.Callback):
+    """Counts the seconds of a training, over all the times that it was resumed."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = path
+        self.seconds = float(path.read_text()) if path.is_file() else 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        if epoch == 0:
+            self.seconds = 0.0
+        self.started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.seconds += time.perf_counter() - self.started
+        self.path.write_text(str(self.seconds))
