@@ -1,6 +1,8 @@
 """The command line, `keras-dynnets`. Nothing heavy is imported before a command needs it."""
 
+import importlib
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -31,6 +33,12 @@ def settings(
         bool, typer.Option("--verbose", help="Show the log lines of TensorFlow and others.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print results and errors only.")] = False,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import", help="Import a module that registers networks or formats of its own."
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
@@ -38,6 +46,9 @@ def settings(
 ) -> None:
     """Dynamic and compact CNNs: list, train, evaluate, export and time them."""
     console.settings.verbose, console.settings.quiet = verbose, quiet
+    sys.path.insert(0, os.getcwd())
+    for module in modules or []:
+        importlib.import_module(module)
 
 
 def main() -> None:

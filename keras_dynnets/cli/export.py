@@ -63,16 +63,16 @@ def export(
 
 
 def _parsed(text: str) -> tuple[str, Any]:
-    """Gives key and value of KEY=VALUE; the value is read as YAML, `a,b` as a list."""
+    """Gives key and value of KEY=VALUE; the value is read as YAML, and `a,b` as a list."""
     import yaml
 
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ValueError(f"an option is KEY=VALUE, such as gates=true, not {text!r}")
-    parts = [yaml.safe_load(part) for part in value.split(",")]
-    return key, parts if len(parts) > 1 or key.endswith("s") and isinstance(
-        parts[0], int
-    ) and not isinstance(parts[0], bool) else parts[0]
+    read = yaml.safe_load(value)
+    if isinstance(read, str) and "," in read:
+        read = [yaml.safe_load(part) for part in read.split(",")]
+    return key, read
 
 
 def add_to(app: typer.Typer) -> None:

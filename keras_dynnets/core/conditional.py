@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_dynnets.core import keras_private
+from keras_dynnets.core.deployable import Deployable, Deployer
 
 EXECUTIONS = ("auto", "masked", "sparse", "conditional", "all")
 
@@ -49,7 +50,7 @@ class GatedBranches:
         self._execution = value
 
 
-class NetworkSwitch(keras.layers.Layer):
+class NetworkSwitch(Deployable, keras.layers.Layer):
     """A layer that runs one of several networks, chosen for each image.
 
     It stands in networks that are deployed and is never saved. Subclasses define `place(images)`,
@@ -62,7 +63,7 @@ class NetworkSwitch(keras.layers.Layer):
             otherwise the images of a batch are grouped by network.
     """
 
-    def __init__(self, networks: Sequence[keras.Model], conditional: bool = False, **kwargs):
+    def __init__(self, networks: Sequence[keras.Model], conditional: bool = False, **kwargs: Any):
         super().__init__(**kwargs)
         self.networks = list(networks)
         self.conditional = conditional
@@ -87,6 +88,10 @@ class NetworkSwitch(keras.layers.Layer):
         """
         raise NotImplementedError(f"{type(self).__name__} must define with_networks(...)")
 
+    def deployed(self, deployer: Deployer) -> "NetworkSwitch":
+        networks = [deployer.network(network) for network in self.networks]
+        return self.with_networks(networks, deployer.execution == "conditional")
+
     def verification_images(
         self, images: np.ndarray | None, made_up: np.ndarray, count: int
     ) -> tuple[np.ndarray, int]:
@@ -107,7 +112,7 @@ class NetworkSwitch(keras.layers.Layer):
         chosen = [*first, *rest][: max(count, len(first))]
         return images[chosen], len(first)
 
-    def call(self, images):
+    def call(self, images: Any) -> Any:
         places = self.place(images)
         if self.conditional:
             return self._nested(images, places[0], 0, len(self.networks))
@@ -122,15 +127,16 @@ class NetworkSwitch(keras.layers.Layer):
             )
         return outputs
 
-    def _updated(self, i, network, places, images, outputs):
+    def _updated(self, i: int, network: keras.Model, places: Any, images: Any, outputs: Any) -> Any:
         """Puts the results of network `i` into the rows of the images that are for it."""
         import tensorflow as tf
 
-        rows = tf.where(places == i)
+        # int32, as in the gradient of the branch that is not taken: TensorFlow wants both alike.
+        rows = tf.cast(tf.where(places == i), tf.int32)
         found = network(tf.gather_nd(images, rows), training=False)
         return tf.tensor_scatter_nd_update(outputs, rows, found)
 
-    def _nested(self, images, place, start, end):
+    def _nested(self, images: Any, place: Any, start: int, end: int) -> Any:
         if end - start == 1:
             return self.networks[start](images, training=False)
         middle = (start + end) // 2
@@ -140,7 +146,7 @@ class NetworkSwitch(keras.layers.Layer):
             lambda: self._nested(images, place, middle, end),
         )
 
-    def compute_output_spec(self, images):
+    def compute_output_spec(self, images: Any) -> keras.KerasTensor:
         shape = (images.shape[0], *self.networks[0].output_shape[1:])
         return keras.KerasTensor(shape, dtype="float32")
 

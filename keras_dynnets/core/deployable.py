@@ -44,6 +44,10 @@ class SharesWeights(Costed):
     Subclasses define `stand_in()`, the plain layer, and `values()`, the weights to give it.
     """
 
+    def stand_in(self) -> keras.Layer:
+        """Gives the plain layer, without weights."""
+        raise NotImplementedError(f"{type(self).__name__} must define stand_in()")
+
     def values(self) -> list[Any]:
         """Gives the weights of the plain layer, as tensors."""
         raise NotImplementedError(f"{type(self).__name__} must define values()")

@@ -151,7 +151,8 @@ def register(
         return decorate
     if name in ENTRIES:
         raise ValueError(f"the zoo has an entry {name!r} already; choose another name")
-    entry = Entry(name, family, builder, tuple(input_shape), num_classes, **details)
+    height, width, channels = input_shape
+    entry = Entry(name, family, builder, (height, width, channels), num_classes, **details)
     ENTRIES[name] = entry
     return entry
 

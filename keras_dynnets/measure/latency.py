@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_dynnets import zoo
+from keras_dynnets.core import graph
 from keras_dynnets.core.conditional import gated_layers
 from keras_dynnets.core.registry import find
 from keras_dynnets.export.formats.base import WriteJob, formats
@@ -180,7 +181,7 @@ def call_in(
         return lambda images: model.train_on_batch(images, labels)
     target = next(known for known in formats() if known.name == runtime)
     path = folder / f"{model.name}{target.suffix}"
-    target.write(model, path, WriteJob(batch))
+    target.write(graph.inference(model), path, WriteJob(batch))
     run = target.runner(path, threads)
     return lambda images: run(images=images)
 

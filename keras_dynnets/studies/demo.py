@@ -2,33 +2,33 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_dynnets import zoo
-from keras_dynnets.export import litert, onnx, saved_model
 from keras_dynnets.export.api import export_model
+from keras_dynnets.export.formats.base import WriteJob, formats
 from keras_dynnets.families.dmnn.forced_gates import without_gates
-from keras_dynnets.profile import macs_histogram, measure
-from keras_dynnets.training import Batches, load_data
-
-FILES = {  # runtime: (format, module, end of the file's name, batch size, images a call)
-    "LiteRT": ("litert", litert, ".tflite", 1, 1),
-    "ONNX Runtime": ("onnx", onnx, ".onnx", 1, 1),
-    "SavedModel": ("saved_model", saved_model, "_saved_model", None, 64),
-}
+from keras_dynnets.measure.per_image import Measurement, measure
+from keras_dynnets.measure.plots import macs_histogram
+from keras_dynnets.training.data.batches import Batches
+from keras_dynnets.training.data.datasets import load_data
 
 
-def run(folder, epochs, say, name="dmnn20"):
-    """Fine-tunes a DMNN on scikit-learn's digits and puts files and a plot in `folder`.
+def run(
+    folder: Path, epochs: int, say: Callable[[str], Any], name: str = "dmnn20"
+) -> list[dict[str, str]]:
+    """Fine-tunes a DMNN on scikit-learn's digits and puts files and a picture in `folder`.
 
     Args:
-        folder: where they go; made if need be.
+        folder: where they go; it is made if it does not exist.
         epochs: of fine-tuning.
         say: called with every line of progress.
-        name: of the DMNN in the zoo.
+        name: name of the DMNN in the zoo.
 
     Returns:
         The table, a list of rows, each a dict of texts by column.
@@ -38,50 +38,58 @@ def run(folder, epochs, say, name="dmnn20"):
     keras.utils.set_random_seed(0)
     data = load_data("digits")
     pretrained = zoo.labels(name) is not None
-    say(
-        f"1/4 {name}, {'pretrained on CIFAR-10' if pretrained else 'untrained'}, fine-tuned on {len(data.train)} digits"
-    )
-    model = zoo.load(
-        name, weights="default" if pretrained else None, num_classes=10, target_rate=0.7, seed=0
-    )
+    start = "pretrained on CIFAR-10" if pretrained else "untrained"
+    say(f"1/4 {name}, {start}, fine-tuned on {len(data.train)} digits")
+    weights = "default" if pretrained else None
+    model = zoo.load(name, weights=weights, num_classes=10, target_rate=0.7, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(2e-3), loss, metrics=["accuracy"], jit_compile=False)
     validation = (data.validation.images.astype("float32"), data.validation.labels)
-    model.fit(
-        Batches(data.train, 64, flip=False, translate=2),
-        epochs=epochs,
-        validation_data=validation,
-        verbose=2,
+    batches = Batches(data.train, 64, flip=False, translate=2)
+    shown = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: say(
+            f"    epoch {epoch + 1} of {epochs}: "
+            + ", ".join(f"{key} {value:.3f}" for key, value in logs.items())
+        )
     )
+    model.fit(batches, epochs=epochs, validation_data=validation, verbose=0, callbacks=[shown])
 
     say(f"2/4 the {len(data.test)} test images")
     images = data.test.images.astype("float32")
     measured = measure(model, images)
-    say(f"    plot: {macs_histogram(measured, folder / 'macs_histogram.png')}")
+    say(f"    picture: {macs_histogram(measured, folder / 'macs_histogram.png')}")
     rows = [_row("Keras", measured, measured.logits, data.test.labels)]
     plain = without_gates(model)
-    for runtime, (kind, module, end, batch_size, step) in FILES.items():
-        file = f"{name}{end}"
-        say(f"3/4 export for {runtime}: {folder / file}")
+    for target in formats():
+        file = f"{name}{target.suffix or '_' + target.name}"
+        say(f"3/4 export for {target.runtime}: {folder / file}")
+        batch_size = 1 if target.images_a_call == 1 else None
         report = export_model(
-            model, folder / file, kind, batch_size=batch_size, labels=data.classes, images=images
+            model, folder / file, target.name, "fp32", batch_size, data.classes, images
         )
         say(
-            f"    checked on {report.images} images over {report.paths} paths, {report.bytes:,} bytes"
+            f"    compared with Keras on {report.images} images over {report.paths} paths, "
+            f"{report.bytes:,} bytes"
         )
         reference = folder / f".{file}.reference"
-        module.write(plain, reference, batch_size, False, ("logits",))
-        logits, seconds = _side_by_side(
-            module.runner(folder / file, 1), module.runner(reference, 1), images, step
-        )
+        target.write(plain, reference, WriteJob(batch_size))
+        runs = (target.runner(folder / file, 1), target.runner(reference, 1))
+        logits, seconds = _side_by_side(*runs, images, target.images_a_call)
         _remove(reference)
-        rows.append(_row(runtime, measured, logits, data.test.labels, step, seconds))
+        labels = data.test.labels
+        rows.append(_row(target.runtime, measured, logits, labels, target.images_a_call, seconds))
     say("4/4 done")
     return rows
 
 
-def _side_by_side(run, reference, images, step):
-    """Logits of a file, and its and its reference's seconds an image in every call, called in turn."""
+def _side_by_side(
+    run: Callable, reference: Callable, images: np.ndarray, step: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Runs a file and its reference in turn.
+
+    Returns:
+        The logits of the file, and seconds for one image of both in every call, (calls, 2).
+    """
     run(images=images[:step]), reference(images=images[:step])
     logits, seconds = [], []
     for i in range(0, len(images), step):
@@ -94,7 +102,15 @@ def _side_by_side(run, reference, images, step):
     return np.concatenate(logits), np.array(seconds)
 
 
-def _row(runtime, measured, logits, labels, step="-", seconds=None):
+def _row(
+    runtime: str,
+    measured: Measurement,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    step: int | str = "-",
+    seconds: np.ndarray | None = None,
+) -> dict[str, str]:
+    """Gives a row of the table; seconds are those for one image of the file and its reference."""
     row = {
         "runtime": runtime,
         "accuracy": f"{(logits.argmax(-1) == labels).mean():.3f}",
@@ -121,7 +137,7 @@ def _row(runtime, measured, logits, labels, step="-", seconds=None):
     return row
 
 
-def _remove(path):
+def _remove(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -76,11 +76,12 @@ def info(name: str) -> Info:
 
 @functools.cache
 def _counted(name: str) -> tuple[int, int]:
-    from keras_dynnets.core import cost, graph
+    from keras_dynnets.core import cost
+    from keras_dynnets.core.dynamic import interface
 
     model = find(name).build()
     params = sum(math.prod(w.shape) for w in model.trainable_weights)
-    return params, cost.model_macs(graph.inference(model))
+    return params, cost.model_macs(interface(model).cost_plan().network)
 
 
 def labels(name: str, weights: str | os.PathLike | None = "default") -> tuple[str, ...] | None:

@@ -1,13 +1,19 @@
 """The command line as a user types it."""
 
 import json
+import os
+import subprocess
+import sys
 
 import helpers
 import numpy as np
 import pytest
 
-from keras_dynnets import cli, demo, zoo
-from keras_dynnets.zoo import registry
+import keras_dynnets
+from keras_dynnets import zoo
+from keras_dynnets.cli import measure
+from keras_dynnets.core.registry import ENTRIES
+from keras_dynnets.studies import demo
 
 
 def test_list_takes_a_pattern(command):
@@ -28,7 +34,11 @@ def test_info_shows_exact_counts(command):
         (("info", "dmn50"), "no model 'dmn50' in the zoo; did you mean dmnn50"),
         (("train", "dmnn20", "--data", "imagenet"), "no recipe dmnn20_imagenet.yaml; there are "),
         (("export", "dmnn20", "x.tflite", "--weights", "nope"), "dmnn20 has no weights 'nope'"),
-        (("bench", "resnet20"), "resnet20 has no gates to force"),
+        (("bench", "resnet20"), "resnet20 is a plain network; say what to time it against"),
+        (("list", "nothing*"), "no network has a name like 'nothing*'"),
+        (("evaluate", "dmnn20", "--weights", "nope"), "dmnn20 has no weights 'nope'"),
+        (("export", "dmnn20", "x.tflite", "--option", "gates"), "an option is KEY=VALUE"),
+        (("export", "resnet20", "x.tflite", "--option", "gates=true"), "has no option gates"),
         (
             ("evaluate", "dmnn20", "--data", "cifar11"),
             "data set 'cifar11' is unknown: it is digits, a name of TensorFlow Datasets",
@@ -55,11 +65,8 @@ def test_export_writes_a_checked_file(command, tiny_entry, tmp_path):
     assert path.is_file() and (tmp_path / "m.onnx.json").is_file()
 
 
-def test_bench_rows(command, tiny_entry, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "keras_dynnets.profile.latency.set_tensorflow_threads", lambda threads: None
-    )
-    rows = tmp_path / "rows.json"
+def test_bench_rows(command, tiny_entry, monkeypatch):
+    monkeypatch.setattr("keras_dynnets.studies.dmnn.set_tensorflow_threads", lambda threads: None)
     code, output = command(
         "bench",
         "tiny",
@@ -71,10 +78,9 @@ def test_bench_rows(command, tiny_entry, tmp_path, monkeypatch):
         "--repeats",
         "1",
         "--json",
-        rows,
     )
     assert code == 0
-    rows = json.loads(rows.read_text())
+    rows = json.loads(output.out)
     assert [(r["runtime"], r["batch"], r["rate"]) for r in rows] == [
         (runtime, batch, rate)
         for runtime, batch in (("litert", 1), ("onnx", 1), ("onnx", 16))
@@ -86,16 +92,13 @@ def test_bench_rows(command, tiny_entry, tmp_path, monkeypatch):
         assert row["ratio"] > 0
 
 
-def test_bench_against(command, tmp_path, monkeypatch):
+def test_bench_against(command, monkeypatch):
     monkeypatch.setattr(
         "keras_dynnets.measure.latency.set_tensorflow_threads", lambda threads: None
     )
-    rows = tmp_path / "rows.json"
-    code, output = command(
-        "bench", "tissue_mlp", "--against", "mlp", "--repeats", "1", "--json", rows
-    )
+    code, output = command("bench", "tissue_mlp", "--against", "mlp", "--repeats", "1", "--json")
     assert code == 0
-    rows = json.loads(rows.read_text())
+    rows = json.loads(output.out)
     assert [r["runtime"] for r in rows] == ["tensorflow", "tensorflow_training", "litert", "onnx"]
     assert all(r["macs_share"] == 0.0259 and r["ratio"] > 0 and r["ms"] > 0 for r in rows)
     code, output = command("bench", "tissue_mlp", "--against", "resnet20")
@@ -103,13 +106,10 @@ def test_bench_against(command, tmp_path, monkeypatch):
     assert "runtime" not in output.out
 
 
-def test_bench_detached(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "keras_dynnets.measure.latency.set_tensorflow_threads", lambda threads: None
-    )
-    monkeypatch.setitem(registry.ENTRIES, "parts", helpers.PARTS_ENTRY)
-    file = tmp_path / "rows.json"
-    code, _ = command(
+def test_bench_detached(command, monkeypatch):
+    monkeypatch.setattr("keras_dynnets.studies.cnsn.set_tensorflow_threads", lambda threads: None)
+    monkeypatch.setitem(ENTRIES, "parts", helpers.PARTS_ENTRY)
+    code, output = command(
         "bench",
         "parts",
         "--repeats",
@@ -117,21 +117,18 @@ def test_bench_detached(command, tmp_path, monkeypatch):
         "--runtimes",
         "tensorflow_training,litert",
         "--json",
-        file,
     )
     assert code == 0
-    rows = [(r["name"], r["runtime"]) for r in json.loads(file.read_text())]
+    found = json.loads(output.out)
+    rows = [(r["name"], r["runtime"]) for r in found]
     assert rows == [(n, "tensorflow_training") for n in ("base", "sub1", "sub2", "whole")] + [
         (n, "litert") for n in ("base", "sub1", "sub2")
     ]
-    assert all(
-        r["ratio"] > 0 and r["ms"] > 0 and r["macs_share"] == 1
-        for r in json.loads(file.read_text())
-    )
+    assert all(r["ratio"] > 0 and r["ms"] > 0 and r["macs_share"] == 1 for r in found)
 
 
 def test_evaluate_draws_accuracy_against_macs(command, tmp_path, monkeypatch):
-    monkeypatch.setitem(registry.ENTRIES, "parts", helpers.PARTS_ENTRY)
+    monkeypatch.setitem(ENTRIES, "parts", helpers.PARTS_ENTRY)
     weights = tmp_path / "parts.weights.h5"
     zoo.load("parts", weights=None).save_weights(weights)
     code, output = command(
@@ -144,19 +141,18 @@ def test_evaluate_draws_accuracy_against_macs(command, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_table_of_cnsn(command):
     code, output = command("table", "cnsn")
-    rows = {line.split()[0]: line for line in output.out.splitlines()}
+    rows = {line.split()[0]: " ".join(line.split()) for line in output.out.splitlines()}
     assert code == 0
-    assert "14,728,266  313,201,664           0.314433 / 0.314" in rows["base"]
-    assert "14,690,122  273,880,064           0.274537 / 0.275" in rows["sub1"]
-    assert "13,039,882  123,474,944           0.123612 / 0.124" in rows["sub2"]
+    assert "14,728,266 313,201,664 0.314433 / 0.314" in rows["base"]
+    assert "14,690,122 273,880,064 0.274537 / 0.275" in rows["sub1"]
+    assert "13,039,882 123,474,944 0.123612 / 0.124" in rows["sub2"]
 
 
 def test_table(command, monkeypatch):
-    from keras_dynnets.profile import tables
+    from keras_dynnets.studies import tissue
 
-    monkeypatch.setattr(
-        tables, "TISSUE", {"MNIST": tables.TISSUE["MNIST"]}
-    )  # the rest is seconds a row
+    # the rest takes seconds a row
+    monkeypatch.setattr(tissue, "TISSUE", {"MNIST": tissue.TISSUE["MNIST"]})
     code, output = command("table", "tissue")
     assert code == 0
     rows = {line.split()[1]: line for line in output.out.splitlines() if line.startswith("MNIST")}
@@ -168,8 +164,8 @@ def test_table(command, monkeypatch):
 def test_train_with_a_seed_and_a_recipe_by_name(command, tmp_path, monkeypatch):
     seen = {}
     monkeypatch.setattr(
-        "keras_dynnets.training.run",
-        lambda recipe, folder, data_dir: seen.update(recipe.model_dump()) or {},
+        "keras_dynnets.training.run.train",
+        lambda recipe, folder, data_dir, **shown: seen.update(recipe.model_dump()) or {},
     )
     code, _ = command(
         "train",
@@ -189,7 +185,7 @@ def test_train_with_a_seed_and_a_recipe_by_name(command, tmp_path, monkeypatch):
 
 def test_listed_rates_reach_the_option_parser():
     typed = ["bench", "dmnn20", "--rates", "1.0", "0.7", "--json", "3"]
-    assert cli._listed_rates(typed) == [
+    assert measure.listed_rates(typed) == [
         "bench",
         "dmnn20",
         "--rates",
@@ -225,6 +221,70 @@ def test_a_recipe_of_another_model_is_refused(command, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_network_with_gates_is_not_benched_against_another(command):
+def test_a_network_with_gates_is_not_benched_against_another(command, monkeypatch):
+    monkeypatch.setattr(
+        "keras_dynnets.measure.latency.set_tensorflow_threads", lambda threads: None
+    )
     code, output = command("bench", "dmnn20", "--against", "resnet20")
-    assert code == 2 and "bench dmnn20 alone, at exact rates" in output.err
+    assert code == 2 and "keras-dynnets bench dmnn20 times it at exact rates" in output.err
+
+
+def test_json_of_a_table(command):
+    code, output = command("table", "puppet", "--json")
+    assert code == 0
+    assert json.loads(output.out)["rows"][0]["C"] == "64"
+
+
+def test_the_version(command):
+    code, output = command("--version")
+    assert (code, output.out) == (0, f"keras_dynnets {keras_dynnets.__version__}\n")
+
+
+def test_a_fault_of_the_library_shows_where_it_is(command, monkeypatch):
+    def broken(*arguments):
+        return {}["missing"]
+
+    monkeypatch.setattr("keras_dynnets.zoo.list_models", broken)
+    code, output = command("list")
+    assert code == 1
+    assert "Traceback" in output.err and "This is a fault of keras_dynnets" in output.err
+
+
+LIGHT = """
+import sys
+sys.argv = ["keras-dynnets", *{arguments!r}]
+from keras_dynnets.cli import main
+try:
+    main()
+finally:
+    heavy = {{"keras", "tensorflow", "numpy", "matplotlib", "sklearn"}} & set(sys.modules)
+    print("heavy:", sorted(heavy))
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["train", "--help"], ["--version"]])
+def test_quick_answers_import_nothing_heavy(arguments):
+    code = LIGHT.format(arguments=arguments)
+    assert helpers.run_python(code).splitlines()[-1] == "heavy: []"
+
+
+def test_the_terminal_stays_quiet(tmp_path):
+    """A command that loads TensorFlow and LiteRT prints none of their lines."""
+    arguments = ["export", "tissue_mlp", str(tmp_path / "m.tflite")]
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_dynnets.cli", *arguments],
+        env={name: value for name, value in os.environ.items() if not name.startswith("TF_")},
+        cwd=helpers.TESTS.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["format"] == "litert"
+
+
+def test_progress_reaches_the_end(monkeypatch):
+    from keras_dynnets.cli import console
+
+    with console.progress_bar("work", 3) as progress:
+        progress(3)

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 
 from keras_dynnets import zoo
-from keras_dynnets.export import ExportError, export_model, litert, onnx, saved_model, verify
+from keras_dynnets.core.dynamic import interface
+from keras_dynnets.export import ExportError, export_model
+from keras_dynnets.export.formats.base import formats
+from keras_dynnets.export.verify import verification_images
 from keras_dynnets.layers import GroupedConv2D, StackedUnits2D
+from keras_dynnets.zoo.weights.cache import sha256
 
-ROOMS = {"litert": litert, "onnx": onnx, "saved_model": saved_model}
+FORMATS = {known.name: known for known in formats()}
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +32,8 @@ def x():
     return helpers.images(24, seed=5)
 
 
-def run_all(room, path, images, batch_size):
-    run = room.runner(path)
+def run_all(target, path, images, batch_size):
+    run = target.runner(path)
     step = batch_size or len(images)
     results = [run(images=images[i : i + step]) for i in range(0, len(images), step)]
     return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
@@ -41,30 +45,31 @@ def run_all(room, path, images, batch_size):
 )
 def test_a_file_gives_what_keras_gives_on_every_path(model, x, tmp_path, format, batch_size):
     path = tmp_path / "file"
-    report = export_model(model, path, format, batch_size=batch_size, gates=True, images=x)
+    with_gates = model.deployments(gates=True)
+    report = export_model(with_gates, path, format, batch_size=batch_size, calibration=x)
     assert report.images >= 3 and report.paths >= 3
 
-    found = run_all(ROOMS[format], path, x, batch_size)
+    found = run_all(FORMATS[format], path, x, batch_size)
     wanted = model.with_gates().predict(x, verbose=0)
     assert len(np.unique(wanted["gates"].reshape(len(x), -1), axis=0)) >= 3
     np.testing.assert_array_equal(found["gates"], wanted["gates"])
     np.testing.assert_allclose(found["logits"], wanted["logits"], atol=1e-4)
 
 
-@pytest.mark.parametrize("format", ROOMS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_half_precision_takes_about_half_the_bytes_and_stays_close(model, x, tmp_path, format):
-    full = export_model(model, tmp_path / "full", format, images=x)
-    half = export_model(model, tmp_path / "half", format, "fp16", images=x)
+    full = export_model(model, tmp_path / "full", format, calibration=x)
+    half = export_model(model, tmp_path / "half", format, "fp16", calibration=x)
     assert half.bytes < 0.75 * full.bytes
     assert full.max_abs_diff < half.max_abs_diff < 0.2
 
 
-@pytest.mark.parametrize("format", ROOMS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_plain_network_exports_too(tmp_path, format):
     plain = zoo.load("resnet20", weights=None)
     images = helpers.images(5, 32)
-    export_model(plain, tmp_path / "file", format, images=images)
-    found = run_all(ROOMS[format], tmp_path / "file", images, 1 if format == "litert" else None)
+    export_model(plain, tmp_path / "file", format, calibration=images)
+    found = run_all(FORMATS[format], tmp_path / "file", images, 1 if format == "litert" else None)
     assert list(found) == ["logits"]
     np.testing.assert_allclose(found["logits"], plain.predict(images, verbose=0), atol=1e-4)
 
@@ -122,7 +127,7 @@ def test_the_description_beside_the_file(model, tmp_path):
         "dtype": "float32",
         "range": [0, 255],
     }
-    assert told["report"]["sha256"] == report.sha256 == zoo.weights.sha256(path)
+    assert told["report"]["sha256"] == report.sha256 == sha256(path)
     assert told["report"]["bytes"] == path.stat().st_size
     assert told["versions"]["onnxruntime"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.onnx", "m.onnx.json"]
@@ -131,13 +136,13 @@ def test_the_description_beside_the_file(model, tmp_path):
 def test_a_file_that_fails_its_check_is_gone_and_the_one_before_stays(model, tmp_path, monkeypatch):
     path = tmp_path / "m.tflite"
     path.write_bytes(b"the file before")
-    honest = litert.write
+    honest = FORMATS["litert"].write
 
     def damaged(network, *arguments):
         changed = helpers.tiny(seed=2)  # another network's weights
         honest(helpers.settle(changed, helpers.images(16)).with_gates(), *arguments)
 
-    monkeypatch.setattr(litert, "write", damaged)
+    monkeypatch.setattr(FORMATS["litert"], "write", damaged)
     with pytest.raises(
         ExportError, match=r"m\.tflite was removed: its logits differ from Keras's by \d"
     ):
@@ -147,10 +152,9 @@ def test_a_file_that_fails_its_check_is_gone_and_the_one_before_stays(model, tmp
 
 
 def test_a_file_that_is_no_model_is_refused(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        onnx, "write", lambda network, path, *rest: path.write_bytes(b"not a model")
-    )
-    monkeypatch.setattr(onnx, "operations", lambda path: {})
+    target = FORMATS["onnx"]
+    monkeypatch.setattr(target, "write", lambda network, path, job: path.write_bytes(b"no model"))
+    monkeypatch.setattr(target, "operations", lambda path: {})
     with pytest.raises(ExportError, match="does not load"):
         export_model(model, tmp_path / "m.onnx", "onnx")
     assert not list(tmp_path.iterdir())
@@ -163,7 +167,7 @@ def test_a_file_that_is_no_model_is_refused(model, tmp_path, monkeypatch):
             {"format": "coreml"},
             "format 'coreml' is unknown; it is one of litert, onnx, saved_model",
         ),
-        ({"precision": "int4"}, "precision 'int4' is unknown; it is one of fp32, fp16"),
+        ({"precision": "int4"}, "precision 'int4' is unknown; it is one of fp32, fp16, int8"),
         ({"batch_size": 8}, "batch_size is 1, or None for any, not 8"),
         ({"labels": ["a", "b"]}, "2 labels do not name 10 classes"),
     ],
@@ -174,9 +178,9 @@ def test_arguments_that_make_no_sense(model, tmp_path, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_plain_network_has_no_gates_to_give(tmp_path):
-    with pytest.raises(ValueError, match="resnet20 has no gates"):
-        export_model(zoo.load("resnet20", weights=None), tmp_path / "m", gates=True)
+def test_a_plain_network_has_no_gates_to_give():
+    with pytest.raises(ValueError, match="resnet20 has no option gates"):
+        interface(zoo.load("resnet20", weights=None)).deployments(gates=True)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +232,7 @@ def test_a_saved_model_is_replaced_by_the_next(model, tmp_path):
 
 
 def test_images_for_the_check_take_the_most_different_paths(model, x):
-    chosen, paths = verify.verification_images(model.with_gates(), x, 4)
+    chosen, paths = verification_images(model.with_gates(), x, 4)
     assert len(chosen) == paths == 4
 
 
@@ -245,7 +249,7 @@ def test_exports_say_that_they_start_from_tensorflow(tmp_path):
     assert "exports start from TensorFlow graphs" in done.stderr
 
 
-@pytest.mark.parametrize("format", ROOMS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_any_functional_model_with_one_image_input(tmp_path, format):
     inputs = keras.Input((16, 16, 3), name="photo")
     x = keras.layers.Conv2D(8, 3)(inputs)
@@ -254,7 +258,7 @@ def test_any_functional_model_with_one_image_input(tmp_path, format):
     own = helpers.settle(keras.Model(inputs, keras.layers.Dense(3)(x)), helpers.images(8))
     export_model(own, tmp_path / "file", format)
     images = helpers.images(4, seed=3)
-    found = run_all(ROOMS[format], tmp_path / "file", images, 1 if format == "litert" else None)[
+    found = run_all(FORMATS[format], tmp_path / "file", images, 1 if format == "litert" else None)[
         "logits"
     ]
     np.testing.assert_allclose(
@@ -278,7 +282,16 @@ def test_a_name_of_another_format_is_refused(model, tmp_path):
     with pytest.raises(
         ValueError, match="m.onnx is the name of a file in the format 'onnx', not 'litert'"
     ):
-        export_model(model, tmp_path / "m.onnx")
+        export_model(model, tmp_path / "m.onnx", "litert")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "format"), [("m.onnx", "onnx"), ("m.tflite", "litert"), ("m", "litert")]
+)
+def test_the_name_of_a_file_says_its_format(tmp_path, name, format):
+    small = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    assert export_model(small, tmp_path / name).format == format
 
 
 def test_the_form_that_the_user_has_set_does_not_matter(tmp_path):
@@ -294,11 +307,11 @@ def test_a_new_head_on_a_dmnn_exports_with_its_gates(tmp_path, batch_size):
     helpers.settle(base, helpers.images(16))
     model = keras.Model(base.input, keras.layers.Dense(3)(base.get_layer("pool").output))
     report = export_model(
-        model, tmp_path / "m.onnx", "onnx", batch_size=batch_size, images=helpers.images(8)
+        model, tmp_path / "m.onnx", "onnx", batch_size=batch_size, calibration=helpers.images(8)
     )
     assert report.operations["If"] == base.path_macs.size
     assert (
-        export_model(model, tmp_path / "m.tflite", images=helpers.images(8)).operations["IF"]
+        export_model(model, tmp_path / "m.tflite", calibration=helpers.images(8)).operations["IF"]
         == base.path_macs.size
     )
 
@@ -306,15 +319,15 @@ def test_a_new_head_on_a_dmnn_exports_with_its_gates(tmp_path, batch_size):
 def test_a_dmnn_inside_another_model_is_refused_where_its_gates_are_out_of_reach(tmp_path):
     inputs = keras.Input((16, 16, 3))
     outer = keras.Model(inputs, keras.layers.Dense(3)(helpers.tiny()(inputs)))
-    with pytest.raises(ValueError, match="holds a DMNN as a layer.*build on its own graph"):
+    with pytest.raises(ValueError, match="holds a network with gates as a layer.*build on that network's own graph"):
         export_model(outer, tmp_path / "m.onnx", "onnx")
     assert not list(tmp_path.iterdir())
     export_model(outer, tmp_path / "m.tflite")
 
 
 def test_no_images_to_check_with(model, tmp_path):
-    with pytest.raises(ValueError, match="images to verify with are needed"):
-        export_model(model, tmp_path / "m.tflite", images=np.zeros((0, 16, 16, 3)))
+    with pytest.raises(ValueError, match="calibration needs images .*one at least"):
+        export_model(model, tmp_path / "m.tflite", calibration=np.zeros((0, 16, 16, 3)))
 
 
 def test_a_file_is_not_replaced_by_a_folder(model, tmp_path):
@@ -330,7 +343,7 @@ def test_int8_computes_in_integers_and_stays_close(tmp_path):
     report = export_model(model, tmp_path / "m.tflite", precision="int8", calibration=x)
     assert 0 < report.max_abs_diff < 0.15 * np.abs(model.predict(x, verbose=0)).max()
     assert report.operations["QUANTIZE"] == report.operations["DEQUANTIZE"] == 1
-    full = export_model(model, tmp_path / "full.tflite", images=x)
+    full = export_model(model, tmp_path / "full.tflite", calibration=x)
     assert report.bytes < 0.35 * full.bytes
 
 
@@ -349,35 +362,36 @@ def test_grouped_convolutions_are_one_operation_each(tmp_path):
         ("b", "fp16", "litert"),
         ("c", "int8", "litert"),
     ):
-        more = {"calibration": x} if precision == "int8" else {"images": x}
-        operations = export_model(model, tmp_path / name, format, precision, **more).operations
+        operations = export_model(
+            model, tmp_path / name, format, precision, calibration=x
+        ).operations
         assert operations["CONV_2D"] == 8
         assert not {"SPLIT", "TILE", "TRANSPOSE"} & set(operations)
     for batch_size in (1, None):
         assert (
-            export_model(model, tmp_path / "d", "onnx", batch_size=batch_size, images=x).operations[
-                "Conv"
-            ]
+            export_model(
+                model, tmp_path / "d", "onnx", batch_size=batch_size, calibration=x
+            ).operations["Conv"]
             == 8
         )
-    export_model(model, tmp_path / "e", "saved_model", images=x)
+    export_model(model, tmp_path / "e", "saved_model", calibration=x)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"precision": "int8"}, "int8 needs calibration"),
-        ({"precision": "int8", "calibration": np.zeros((0, 32, 32, 3))}, "int8 needs calibration"),
-        ({"precision": "int8", "format": "onnx"}, "int8 is for LiteRT files"),
+        ({"precision": "int8"}, "calibration needs images .*some hundred for int8"),
         (
-            {"calibration": np.zeros((4, 32, 32, 3))},
-            "calibration is for precision='int8', not 'fp32'",
+            {"precision": "int8", "calibration": np.zeros((0, 32, 32, 3))},
+            "calibration needs images .*some hundred for int8",
         ),
+        ({"precision": "int8", "format": "onnx"}, "onnx files have no int8, but fp32, fp16"),
     ],
 )
 def test_int8_refusals(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         export_model(zoo.load("resnet20", weights=None), tmp_path / "m", **arguments)
+    assert not list(tmp_path.iterdir())
 
 
 def test_int8_of_gates_is_refused(model, x, tmp_path):
@@ -390,7 +404,7 @@ def test_the_global_precision_does_not_matter(tmp_path, half_precision):
     x = helpers.images(8, 32)
     plain = helpers.settle(zoo.load("resnet20", weights=None), x)
     keras.config.set_dtype_policy("mixed_float16")
-    assert "CAST" not in export_model(plain, tmp_path / "m.tflite", images=x).operations
+    assert "CAST" not in export_model(plain, tmp_path / "m.tflite", calibration=x).operations
 
 
 def test_weights_beyond_half_precision_are_refused(tmp_path):
@@ -400,7 +414,7 @@ def test_weights_beyond_half_precision_are_refused(tmp_path):
     )
     model = keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(y)))
     model.get_layer("bn").set_weights([*model.get_layer("bn").get_weights()[:3], np.full(4, 1e5)])
-    for format in ROOMS:
+    for format in FORMATS:
         with pytest.raises(ExportError, match="half precision ends at 65504; use fp32"):
             export_model(model, tmp_path / "m", format, "fp16")
     assert not list(tmp_path.iterdir())
@@ -416,7 +430,7 @@ def test_models_inside_are_deployed_too(tmp_path, half_precision):
         inner(keras.layers.Conv2D(32, 3, padding="same")(inputs))
     )
     model = helpers.settle(keras.Model(inputs, keras.layers.Dense(2, dtype="float32")(y)), x)
-    operations = export_model(model, tmp_path / "m.tflite", images=x).operations
+    operations = export_model(model, tmp_path / "m.tflite", calibration=x).operations
     assert operations["CONV_2D"] == 3 and not {"TILE", "CAST", "TRANSPOSE", "SPLIT"} & set(
         operations
     )
@@ -432,11 +446,11 @@ def test_a_sequential_model_exports(tmp_path):
         export_model(flat, tmp_path / "m.tflite")
 
 
-@pytest.mark.parametrize("given", ["images", "calibration"])
-def test_images_of_another_size_are_refused(model, tmp_path, given):
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_images_of_another_size_are_refused(tmp_path, precision):
     plain = keras.Sequential(
         [keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
     )
-    more = {"precision": "int8"} if given == "calibration" else {}
-    with pytest.raises(ValueError, match=rf"{given} have shape \(2, 8, 8, 3\)"):
-        export_model(plain, tmp_path / "m.tflite", **{given: np.zeros((2, 8, 8, 3))}, **more)
+    images = np.zeros((2, 8, 8, 3))
+    with pytest.raises(ValueError, match=r"calibration images have shape \(2, 8, 8, 3\)"):
+        export_model(plain, tmp_path / "m.tflite", precision=precision, calibration=images)

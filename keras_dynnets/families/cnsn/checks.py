@@ -1,34 +1,62 @@
-"""What a CNSN refuses, with what it would take instead."""
+"""Checks of the arguments of a CNSN."""
 
 import numbers
+from collections.abc import Mapping, Sequence
 
 import keras
 
 from keras_dynnets.core import graph, keras_private
+from keras_dynnets.families.cnsn.cuts import CutPoint, Cuts
 
 
-def in_order(points, cuts):
-    """The points of cuts, once each and in the order of the network."""
+def check_order(points: Sequence[CutPoint], cuts: Sequence[str]) -> None:
+    """Refuses cuts that are given twice or not in the order of the network.
+
+    Args:
+        points: the cut points that `cuts` stand for.
+        cuts: names that the user gave.
+
+    Raises:
+        ValueError: a cut is repeated, or comes after a later one.
+    """
     positions = [point.position for point in points]
     if positions != sorted(set(positions)):
         raise ValueError(
             f"cuts are given once each, in the order of the network, not as {list(cuts)}"
         )
-    return points
 
 
-def checked_widths(widths):
-    """Widths from the largest on, 1 among them."""
-    widths = tuple(widths) if isinstance(widths, (list, tuple)) else (widths,)
-    if not all(
-        isinstance(w, numbers.Real) and not isinstance(w, bool) and 0 < w <= 1 for w in widths
-    ):
-        raise ValueError(f"widths are shares of the filters, above 0 and at most 1, not {widths}")
-    return (1.0, *sorted({float(w) for w in widths} - {1.0}, reverse=True))
+def checked_widths(widths: float | Sequence[float]) -> tuple[float, ...]:
+    """Gives the widths from the largest on, with 1 among them.
+
+    Args:
+        widths: one share of the filters or several.
+
+    Raises:
+        ValueError: a width is no number above 0 and at most 1.
+    """
+    given = tuple(widths) if isinstance(widths, (list, tuple)) else (widths,)
+    if not all(_is_share(width) for width in given):
+        raise ValueError(f"widths are shares of the filters, above 0 and at most 1, not {given}")
+    return (1.0, *sorted({float(width) for width in given} - {1.0}, reverse=True))
 
 
-def checked_weights(weights, names):
-    """One loss weight for each name, 1 where none are given."""
+def _is_share(value: float) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 < value <= 1
+
+
+def checked_weights(
+    weights: Mapping[str, float] | Sequence[float] | None, names: Sequence[str]
+) -> tuple[float, ...]:
+    """Gives one loss weight for each model, in the order of `names`.
+
+    Args:
+        weights: weights in this order, or by name; None for 1 each.
+        names: names of the models.
+
+    Raises:
+        ValueError: there is not exactly one weight for each name.
+    """
     weights = [1.0] * len(names) if weights is None else weights
     if isinstance(weights, dict):
         if set(weights) != set(names):
@@ -45,12 +73,23 @@ def checked_weights(weights, names):
     return tuple(float(weight) for weight in weights)
 
 
-def check_distillation(distillation, temperature, network):
-    """Refuses values that mean nothing, and networks whose outputs are no logits of several classes."""
-    numbers_given = all(isinstance(v, numbers.Real) for v in (distillation, temperature))
+def check_distillation(distillation: float, temperature: float, network: keras.Model) -> None:
+    """Refuses a distillation that has no meaning for a network.
+
+    Args:
+        distillation: weight of the distillation loss; 0 for none.
+        temperature: temperature that softens the predictions.
+        network: the functional model whose predictions are the targets.
+
+    Raises:
+        ValueError: a value is out of range, or the outputs of the network are not the logits of
+            two classes or more.
+    """
+    numbers_given = all(isinstance(value, numbers.Real) for value in (distillation, temperature))
     if not numbers_given or not distillation >= 0 or not temperature > 0:
         raise ValueError(
-            f"distillation is 0 or more and temperature positive, not {distillation!r} and {temperature!r}"
+            "distillation is 0 or more and temperature positive, not "
+            f"{distillation!r} and {temperature!r}"
         )
     if not distillation:
         return
@@ -58,21 +97,32 @@ def check_distillation(distillation, temperature, network):
     activation = getattr(last, "activation", keras.activations.linear)
     if type(last).__name__ in ("Softmax", "Sigmoid") or activation is not keras.activations.linear:
         raise ValueError(
-            "distillation takes logits, and this network ends in an activation (a softmax?); build it without"
+            "distillation takes logits, and this network ends in an activation (a softmax?); "
+            "build it without"
         )
     if network.output_shape[-1] < 2:
         raise ValueError(
-            "distillation compares two classes or more, and this network has a single output"
+            "distillation compares two classes or more, and this network has a single output; "
+            "leave out distillation"
         )
 
 
-def with_norms_inside(cuts):
-    """The name of a model that the network holds as a layer and that has batch norms; None if there is none."""
+def check_norms(cuts: Cuts) -> None:
+    """Refuses batch norms inside a model that the network holds as a layer.
+
+    Such a batch norm is one layer for all sub-models and cannot have statistics for each.
+
+    Raises:
+        ValueError: there are such batch norms.
+    """
     for node in cuts.nodes:
         inner = graph.inference(node.operation)
         if isinstance(inner, keras.Function) and any(
             isinstance(layer, keras.layers.BatchNormalization)
             for layer in keras_private.flattened_layers(inner)
         ):
-            return node.operation.name
-    return None
+            raise ValueError(
+                f"model {node.operation.name!r} inside {cuts.network.name} has batch norms, which "
+                "cannot have statistics for every sub-model; put its layers into the network "
+                "itself, or give batch_norm='shared'"
+            )

@@ -1,6 +1,8 @@
 """Layers that run on a part of another layer's channels, with that layer's weights."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,93 +12,142 @@ from keras_dynnets.layers.batch_normalization import BatchNormalization
 
 
 class Sliced(SharesWeights, keras.layers.Layer):
-    """What the layers of this file share: whose weights they use, and which of its channels.
+    """A layer that uses a part of another layer's kernel and bias.
 
     Args:
-        of: a built Keras layer.
-        reads: the channels of its input that are there, as increasing indices.
-        writes: those of its output that are wanted.
+        of: keras.Layer, built, whose weights are used.
+        reads: increasing ints, the channels of the input of `of` that this layer's input has.
+        writes: increasing ints, the channels of the output of `of` that this layer computes.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name`.
     """
 
-    def __init__(self, of, reads, writes, **kwargs):
+    def __init__(self, of: keras.Layer, reads: Sequence[int], writes: Sequence[int], **kwargs: Any):
         super().__init__(**{"dtype": of.dtype_policy, "name": f"{of.name}_sliced", **kwargs})
         self.of = of
         self.reads = tuple(reads)
         self.writes = tuple(writes)
 
-    def build(self, input_shape):
-        """Its weights are there."""
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        """Makes no weights, since `of` has them."""
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         of = keras.saving.serialize_keras_object(self.of)
         return {**super().get_config(), "of": of, "reads": self.reads, "writes": self.writes}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "Sliced":
         return cls(**{**config, "of": keras.saving.deserialize_keras_object(config["of"])})
 
-    def stand_in(self):
+    def stand_in(self) -> keras.Layer:
         return type(self.of).from_config(self._plain_config())
 
-    def compute_output_shape(self, input_shape):
+    def _plain_config(self) -> dict[str, Any]:
+        """Gives the config of the plain layer that computes the same."""
+        raise NotImplementedError(f"{type(self).__name__} must define _plain_config()")
+
+    def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return self.stand_in().compute_output_shape(input_shape)
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
 class SlicedConv2D(Sliced):
-    """A `Conv2D` or `DepthwiseConv2D` on a part of its channels (see `Sliced`)."""
+    """A `Conv2D` or `DepthwiseConv2D` on a part of its channels, with the weights of the whole.
 
-    def values(self):
-        """Kernel and, if there is one, bias."""
+    Args:
+        of: keras.layers.Conv2D or keras.layers.DepthwiseConv2D, built, without groups.
+        reads: increasing ints, the input channels of `of` that this layer's input has.
+        writes: increasing ints, the output channels of `of` that this layer computes. For a
+            depthwise convolution they are all output channels of the input channels in `reads`.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name`.
+
+    Input shape: (batch, height, width, len(reads)).
+
+    Output shape: (batch, new height, new width, len(writes)).
+
+    Example:
+        >>> half = SlicedConv2D(conv, reads=range(8), writes=range(16))
+        >>> outputs = half(images[..., :8])
+
+    Reference: Yu et al., Slimmable Neural Networks, arXiv 1812.08928, section 3.1.
+    """
+
+    def values(self) -> list[Any]:
         depthwise = isinstance(self.of, keras.layers.DepthwiseConv2D)
         kernel = taken(self.of.kernel, self.reads, 2)
         values = [kernel if depthwise else taken(kernel, self.writes, 3)]
         return [*values, taken(self.of.bias, self.writes, 0)] if self.of.use_bias else values
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         of = self.of
         kernel, *bias = [ops.cast(v, self.compute_dtype) for v in self.values()]
         conv = ops.depthwise_conv if isinstance(of, keras.layers.DepthwiseConv2D) else ops.conv
         outputs = conv(inputs, kernel, of.strides, of.padding, of.data_format, of.dilation_rate)
         return of.activation(outputs + bias[0] if bias else outputs)
 
-    def _plain_config(self):
+    def _plain_config(self) -> dict[str, Any]:
         config = self.of.get_config()
-        return (
-            config
-            if isinstance(self.of, keras.layers.DepthwiseConv2D)
-            else {**config, "filters": len(self.writes)}
-        )
+        if isinstance(self.of, keras.layers.DepthwiseConv2D):
+            return config
+        return {**config, "filters": len(self.writes)}
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
 class SlicedDense(Sliced):
-    """A `Dense` layer on a part of its features (see `Sliced`)."""
+    """A `Dense` layer on a part of its features, with the weights of the whole.
 
-    def values(self):
-        """Kernel and, if there is one, bias."""
+    Args:
+        of: keras.layers.Dense, built.
+        reads: increasing ints, the input features of `of` that this layer's input has.
+        writes: increasing ints, the output features of `of` that this layer computes.
+        **kwargs: arguments of `keras.layers.Layer`, such as `name`.
+
+    Input shape: (batch, ..., len(reads)).
+
+    Output shape: (batch, ..., len(writes)).
+
+    Example:
+        >>> head = SlicedDense(dense, reads=range(256), writes=range(10))
+        >>> logits = head(features[:, :256])
+
+    Reference: Yu et al., Slimmable Neural Networks, arXiv 1812.08928, section 3.1.
+    """
+
+    def values(self) -> list[Any]:
         kernel = taken(taken(self.of.kernel, self.reads, 0), self.writes, 1)
         return [kernel, taken(self.of.bias, self.writes, 0)] if self.of.use_bias else [kernel]
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> Any:
         kernel, *bias = [ops.cast(v, self.compute_dtype) for v in self.values()]
         outputs = ops.matmul(inputs, kernel)
         return self.of.activation(outputs + bias[0] if bias else outputs)
 
-    def _plain_config(self):
+    def _plain_config(self) -> dict[str, Any]:
         return {**self.of.get_config(), "units": len(self.writes)}
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
 class SlicedBatchNormalization(SharesWeights, BatchNormalization):
-    """Batch normalization by another layer's scale and offset, with statistics of its own.
+    """A batch norm with statistics of its own and another layer's scale and offset.
 
     Args:
-        of: a built `keras.layers.BatchNormalization`.
-        reads: those of its channels that are there, as increasing indices.
+        of: keras.layers.BatchNormalization, built, whose scale and offset are used.
+        reads: increasing ints, the channels of `of` that this layer's input has.
+        **kwargs: arguments of `keras.layers.BatchNormalization`; axis, momentum, epsilon and
+            dtype are those of `of` by default.
+
+    Input shape: the shape of the input of `of`, with len(reads) channels.
+
+    Output shape: the shape of the input.
+
+    Example:
+        >>> norm = SlicedBatchNormalization(whole_norm, reads=range(8))
+        >>> outputs = norm(features[..., :8], training=True)
+
+    Reference: Yu et al., Slimmable Neural Networks, arXiv 1812.08928, section 3.2 (switchable
+    batch normalization). Deviation: scale and offset are shared by all widths.
     """
 
-    def __init__(self, of, reads, **kwargs):
+    def __init__(self, of: keras.layers.BatchNormalization, reads: Sequence[int], **kwargs: Any):
         own = {
             "axis": of.axis,
             "momentum": of.momentum,
@@ -107,58 +158,62 @@ class SlicedBatchNormalization(SharesWeights, BatchNormalization):
         self.of = of
         self.reads = tuple(reads)
 
-    def build(self, input_shape):
-        self.scale = self.center = False  # or there would be a scale and an offset of its own
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        self.scale = self.center = False  # otherwise Keras would make a new scale and offset
         super().build(input_shape)
         self.scale, self.center = self.of.scale, self.of.center
 
     @property
-    def gamma(self):
+    def gamma(self) -> Any:
+        """The scale of each channel, a tensor; None if `of` has no scale."""
         return taken(self.of.gamma, self.reads, 0) if self.of.scale else None
 
+    @gamma.setter
+    def gamma(self, value: Any) -> None:
+        """Ignores the None that the constructor of Keras's layer sets."""
+
     @property
-    def beta(self):
+    def beta(self) -> Any:
+        """The offset of each channel, a tensor; None if `of` has no offset."""
         return taken(self.of.beta, self.reads, 0) if self.of.center else None
 
-    @gamma.setter
-    def gamma(self, value):
-        """Keras's layer sets it to None when it is made."""
-
     @beta.setter
-    def beta(self, value):
-        """As gamma."""
+    def beta(self, value: Any) -> None:
+        """Ignores the None that the constructor of Keras's layer sets."""
 
-    def values(self):
-        """Scale and offset, where there are any, and the moving statistics."""
-        return [
-            v
-            for v in (self.gamma, self.beta, self.moving_mean, self.moving_variance)
-            if v is not None
-        ]
+    def values(self) -> list[Any]:
+        values = (self.gamma, self.beta, self.moving_mean, self.moving_variance)
+        return [value for value in values if value is not None]
 
-    def used_params(self):
+    def used_params(self) -> int:
         return sum(math.prod(v.shape) for v in (self.gamma, self.beta) if v is not None)
 
-    def stand_in(self):
+    def stand_in(self) -> keras.Layer:
         return type(self.of).from_config({**self.of.get_config(), "momentum": self.momentum})
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = keras.layers.Layer.get_config(self)
         of = keras.saving.serialize_keras_object(self.of)
         return {**config, "momentum": self.momentum, "of": of, "reads": self.reads}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "SlicedBatchNormalization":
         return cls(**{**config, "of": keras.saving.deserialize_keras_object(config["of"])})
 
 
-def taken(variable, channels, axis):
-    """The given channels of a weight, as a tensor."""
-    size = variable.shape[axis]
-    if channels == tuple(range(size)):
+def taken(variable: Any, channels: tuple[int, ...], axis: int) -> Any:
+    """Gives some channels of a weight.
+
+    Args:
+        variable: a variable or tensor.
+        channels: increasing indices along `axis`.
+        axis: axis of the channels, from 0.
+
+    Returns:
+        A tensor.
+    """
+    if channels == tuple(range(variable.shape[axis])):
         return ops.convert_to_tensor(variable)
-    if channels == tuple(
-        range(len(channels))
-    ):  # the first so many: a slice costs less than a gather
+    if channels == tuple(range(len(channels))):  # a slice costs less than a gather
         return variable[(slice(None),) * axis + (slice(len(channels)),)]
     return ops.take(variable, channels, axis)

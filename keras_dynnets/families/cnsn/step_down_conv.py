@@ -1,64 +1,80 @@
-"""CNSN's entrance to the middle of a network: an image to the shape of a feature map."""
+"""The convolution by which a detached sub-model reads the image."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
 class StepDownConv2D(keras.layers.Conv2D):
-    """A convolution that takes the place of a network's removed head (CNSN).
+    """A convolution that turns an image into a feature map of a given shape (CNSN).
 
-    Its windows cover every pixel of the image, so that the layers behind it get a feature map of the
-    size that they know. No batch norm and no activation follow.
+    It is the first layer of a sub-model, in place of the layers that the sub-model leaves out.
+    Its windows cover every pixel of the image. No batch norm and no activation follow it.
+
+    Deviation from the paper (section 3), where the stride equals the kernel: the kernel may be
+    larger than the stride, so that images are read whose side is no multiple of the map's.
 
     Args:
-        filters: channels of the feature map.
-        kernel_size: side of a window, an integer or a pair; at least the stride, or pixels would be left out.
-        strides: between windows; default: the kernel's size.
-        **kwargs: the others of `keras.layers.Conv2D`, but padding, which is "valid".
+        filters: int, number of channels of the feature map.
+        kernel_size: int or (height, width), size of a window, at least the stride.
+        strides: int or (height, width), distance between windows; None for `kernel_size`.
+        **kwargs: arguments of `keras.layers.Conv2D`. `padding` is always "valid".
 
     Input shape: (batch, height, width, channels).
 
-    Output shape: (batch, (height - kernel) / stride + 1, (width - kernel) / stride + 1, filters).
+    Output shape: (batch, new height, new width, filters), where a new side is
+    `(side - kernel) // stride + 1`.
 
     Raises:
-        ValueError: windows that leave out pixels.
+        ValueError: the kernel is smaller than the stride, so that windows leave pixels out.
 
     Example:
         >>> StepDownConv2D.between((32, 32, 3), (4, 4, 256))(keras.ops.ones((1, 32, 32, 3))).shape
         (1, 4, 4, 256)
 
-    Reference: Fuengfusin and Tamukoh, A Sub-Model Detachable Convolutional Neural Network, JRNAL 8(1), 2021,
-    doi 10.2991/jrnal.k.210521.012, section 2.1.
+    Reference: Fuengfusin and Tamukoh, A Sub-Model Detachable Convolutional Neural Network, JRNAL
+    8(1), 2021, doi 10.2991/jrnal.k.210521.012, section 2.1.
     """
 
-    def __init__(self, filters, kernel_size, strides=None, **kwargs):
-        super().__init__(
-            filters,
-            kernel_size,
-            kernel_size if strides is None else strides,
-            **{**kwargs, "padding": "valid"},
-        )
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] | None = None,
+        **kwargs: Any,
+    ):
+        strides = kernel_size if strides is None else strides
+        super().__init__(filters, kernel_size, strides, **{**kwargs, "padding": "valid"})
         if any(k < s for k, s in zip(self.kernel_size, self.strides, strict=True)):
             raise ValueError(
-                f"windows of {self.kernel_size} pixels at strides of {self.strides} leave pixels out; "
-                "the kernel is at least as large as the stride"
+                f"windows of {self.kernel_size} pixels at strides of {self.strides} leave pixels "
+                "out; give a kernel_size that is at least as large as strides"
             )
 
     @classmethod
-    def between(cls, image_shape, shape, **kwargs):
-        """The layer that leads from images to feature maps of a shape, both (height, width, channels).
+    def between(
+        cls, image_shape: Sequence[int], shape: Sequence[int], **kwargs: Any
+    ) -> "StepDownConv2D":
+        """Makes the layer that leads from images of one shape to feature maps of another.
 
-        Windows touch where the image's side is a multiple of the map's, as in the paper; otherwise they
-        overlap by what is left over (ours).
+        Windows touch where the image's side is a multiple of the map's, as in the paper.
+        Otherwise they overlap, so that they cover the image exactly.
+
+        Args:
+            image_shape: (height, width, channels) of the images.
+            shape: (height, width, channels) of the feature maps.
+            **kwargs: further arguments of the layer, such as `name`.
 
         Raises:
-            ValueError: the map is larger than the image, or a size is open.
+            ValueError: the map is larger than the image, or a size is open (`None`).
         """
         sides = [*zip(image_shape[:2], shape[:2], strict=True)]
         if any(not a or not b or b > a for a, b in sides):
             raise ValueError(
-                f"a step-down convolution leads from images to maps as large or smaller, of known sizes, "
-                f"not from {tuple(image_shape)} to {tuple(shape)}"
+                "a step-down convolution leads from images to maps as large or smaller, of known "
+                f"sizes, not from {tuple(image_shape)} to {tuple(shape)}"
             )
         strides = tuple(a // b for a, b in sides)
         kernel = tuple(a - (b - 1) * s for (a, b), s in zip(sides, strides, strict=True))

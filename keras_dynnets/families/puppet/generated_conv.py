@@ -1,4 +1,7 @@
-"""A convolution whose kernel is given with every call."""
+"""A convolution whose kernel is an argument of its call."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -6,30 +9,45 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
 class GeneratedConv2D(keras.layers.Layer):
-    """A convolution with a kernel that something else generates; it has no weights.
+    """Convolves images with a kernel that each call gives; the layer has no weights.
 
     Args:
-        strides, padding, dilation_rate, groups, activation: as of `keras.layers.Conv2D`.
-        depthwise: whether it is one of each channel, as `keras.layers.DepthwiseConv2D`.
+        strides: steps of the kernel along height and width, two integers.
+        padding: "valid" or "same", as for `keras.layers.Conv2D`.
+        dilation_rate: distances between the values of the kernel along height and width.
+        groups: number of groups of channels that are convolved separately.
+        depthwise: whether every channel is convolved by itself, as in
+            `keras.layers.DepthwiseConv2D`.
+        activation: a Keras activation or its name; None for none.
 
     Call arguments:
         inputs: (batch, height, width, channels).
-        kernel: (kernel height, kernel width, channels / groups, filters), of a depthwise one
-            (kernel height, kernel width, channels, multiplier); or with the batch first, a kernel for each image: all
-            of them run as one convolution with as many groups as there are images.
+        kernel: (kernel height, kernel width, channels / groups, filters); for a depthwise layer
+            (kernel height, kernel width, channels, multiplier). A kernel with the batch as an
+            additional first axis gives each image its own kernel; all of them then run as one
+            grouped convolution.
 
-    Output shape: (batch, new height, new width, filters).
+    Output shape: (batch, new height, new width, filters); for a depthwise layer the filters are
+    channels * multiplier.
+
+    Example:
+        >>> layer = GeneratedConv2D(padding="same")
+        >>> outputs = layer(keras.ops.ones((2, 8, 8, 3)), kernel=keras.ops.ones((3, 3, 3, 5)))
+        >>> tuple(outputs.shape)
+        (2, 8, 8, 5)
+
+    Reference: Xing and Wang, Puppet-CNN, arXiv 2411.12876v1, equation 13.
     """
 
     def __init__(
         self,
-        strides=(1, 1),
-        padding="valid",
-        dilation_rate=(1, 1),
-        groups=1,
-        depthwise=False,
-        activation=None,
-        **kwargs,
+        strides: Sequence[int] = (1, 1),
+        padding: str = "valid",
+        dilation_rate: Sequence[int] = (1, 1),
+        groups: int = 1,
+        depthwise: bool = False,
+        activation: Any = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.strides = tuple(strides)
@@ -40,8 +58,12 @@ class GeneratedConv2D(keras.layers.Layer):
         self.activation = keras.activations.get(activation)
 
     @classmethod
-    def like(cls, layer):
-        """One that runs as a `Conv2D` or `DepthwiseConv2D` does, but for its bias."""
+    def like(cls, layer: keras.Layer) -> "GeneratedConv2D":
+        """Makes a layer that convolves as another one does, but without a bias.
+
+        Args:
+            layer: a `Conv2D` or `DepthwiseConv2D`.
+        """
         depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
         return cls(
             layer.strides,
@@ -54,18 +76,21 @@ class GeneratedConv2D(keras.layers.Layer):
             dtype=layer.dtype_policy,
         )
 
-    def call(self, inputs, kernel):
+    def call(self, inputs: Any, kernel: Any) -> Any:
         inputs, kernel = ops.cast(inputs, self.compute_dtype), ops.cast(kernel, self.compute_dtype)
-        form = dict(
+        options = dict(
             padding=self.padding, dilation_rate=self.dilation_rate, data_format="channels_last"
         )
         if len(kernel.shape) == 5:
-            return self.activation(self._each(inputs, kernel, form))
+            return self.activation(self._kernel_per_image(inputs, kernel, options))
         convolve = ops.depthwise_conv if self.depthwise else ops.conv
-        return self.activation(convolve(inputs, kernel, self.strides, **form))
+        return self.activation(convolve(inputs, kernel, self.strides, **options))
 
-    def _each(self, inputs, kernels, form):
-        """A kernel for each image: images side by side, as channels."""
+    def _kernel_per_image(self, inputs: Any, kernels: Any, options: dict[str, Any]) -> Any:
+        """Convolves each image with its own kernel.
+
+        The images become groups of channels of one image, (1, height, width, batch * channels).
+        """
         n = ops.shape(inputs)[0]
         _, height, width, channels = inputs.shape
         rows, columns, reads, filters = kernels.shape[1:]
@@ -74,15 +99,15 @@ class GeneratedConv2D(keras.layers.Layer):
             kernel = ops.reshape(
                 ops.transpose(kernels, (1, 2, 0, 3, 4)), (rows, columns, n * channels, filters)
             )
-            outputs = ops.depthwise_conv(images, kernel, self.strides, **form)
-            return self._apart(outputs, n, channels * filters)
+            outputs = ops.depthwise_conv(images, kernel, self.strides, **options)
+            return self._separated(outputs, n, channels * filters)
         kernel = ops.reshape(
             ops.transpose(kernels, (1, 2, 3, 0, 4)), (rows, columns, reads, n * filters)
         )
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
-            # Keras would send it through XLA, whose gradient of it is slow, and which wants the batch's size.
+            # Keras would use XLA, which is slow in the gradient and needs a fixed batch size.
             outputs = tf.nn.conv2d(
                 images,
                 kernel,
@@ -92,15 +117,16 @@ class GeneratedConv2D(keras.layers.Layer):
                 data_format="NHWC",
             )
         else:
-            outputs = ops.conv(images, kernel, self.strides, **form)
-        return self._apart(outputs, n, filters)
+            outputs = ops.conv(images, kernel, self.strides, **options)
+        return self._separated(outputs, n, filters)
 
     @staticmethod
-    def _apart(outputs, n, filters):
+    def _separated(outputs: Any, n: Any, filters: int) -> Any:
+        """Gives (1, height, width, n * filters) as (n, height, width, filters)."""
         outputs = ops.reshape(outputs, (*outputs.shape[1:3], n, filters))
         return ops.transpose(outputs, (2, 0, 1, 3))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         names = ("strides", "padding", "dilation_rate", "groups", "depthwise")
         return {
             **super().get_config(),

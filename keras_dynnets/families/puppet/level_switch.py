@@ -7,14 +7,13 @@ import numpy as np
 from keras import ops
 
 from keras_dynnets.core.conditional import NetworkSwitch
-from keras_dynnets.core.deployable import Deployable, Deployer
 from keras_dynnets.families.puppet.input_complexity import InputComplexity, complexity
 from keras_dynnets.families.puppet.levels import bounds_between
 
 MARGIN = 0.002  # of complexity; a half-precision file has it within 0.0005 (on CIFAR-10 images)
 
 
-class LevelSwitch(NetworkSwitch, Deployable):
+class LevelSwitch(NetworkSwitch):
     """Runs the one of several plain networks that is for an image's complexity.
 
     Args:
@@ -40,10 +39,6 @@ class LevelSwitch(NetworkSwitch, Deployable):
 
     def with_networks(self, networks, conditional):
         return LevelSwitch(networks, self.bounds, conditional, name=self.name, dtype="float32")
-
-    def deployed(self, deployer: Deployer) -> "LevelSwitch":
-        networks = [deployer.network(network) for network in self.networks]
-        return self.with_networks(networks, deployer.execution == "conditional")
 
     def verification_images(self, images, made_up, count):
         """Picks images of all levels, none whose complexity is so near a bound that rounding decides."""

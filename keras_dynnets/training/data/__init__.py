@@ -1,1 +1,1 @@
-"""Labelled images by name, from files, and in augmented batches."""
+"""Training data: data sets by name, images in files, and augmented batches."""

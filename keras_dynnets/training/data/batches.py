@@ -1,48 +1,64 @@
-"""Augmented batches, on any backend and repeatable after a resume."""
+"""Augmented batches of labelled images, for any backend of Keras."""
+
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_dynnets.core.grouping import grouped_rows
+from keras_dynnets.training.data.datasets import Split
 from keras_dynnets.training.data.image_files import ImageFiles
 
-WORKERS = 4  # threads that read images from files
+WORKERS = 4  # threads that read image files
 
 
 class Batches(keras.utils.PyDataset):
-    """Shuffled, flipped and translated batches of images in memory.
+    """Shuffled batches of images, each flipped and moved at random.
 
-    Every epoch's order and changes follow from (seed, epoch) alone, so that a
-    training that was stopped goes on as if it had not been.
+    The order of an epoch and all random changes depend on the seed and the number of the epoch
+    alone. A training that was stopped and resumed therefore sees the same batches as one that was
+    not stopped.
+
+    Each item is a tuple: images, float32 (batch, height, width, channels) in [0, 255], and their
+    labels, int32 (batch,).
 
     Args:
-        split: `data.Split` of uint8 images, in memory or in files.
-        batch_size: images a batch; the last, smaller one is left out.
+        split: a `Split` with uint8 images, in memory or in files.
+        batch_size: number of images in a batch. Images that do not fill a batch are left out.
         flip: whether to mirror half of the images.
-        translate: pixels by which images move at most. What comes in is the image mirrored at its border,
-            so that a training sees no black edges that test images do not have.
-        resized_crop: whether to take a random part of every image, resized, instead of moving it; of images in files.
-        seed: of everything random.
-        steps: batches an epoch at most; None for all.
-        groups: a number for each image; every batch then holds images of one number, and what is left of a group
-            after its last whole batch is left out.
+        translate: largest number of pixels by which an image is moved in each direction. The area
+            that becomes free is filled with the image mirrored at its border, so that no black
+            borders appear, which test images do not have.
+        seed: seed of everything that is random.
+        steps: largest number of batches in an epoch; None for all.
+        groups: a number for each image, (n,). Each batch then holds images with the same number.
+        resized_crop: whether to take a random part of each image and resize it, instead of moving
+            the image. Needs images in files.
+
+    Raises:
+        ValueError: `resized_crop` is set for images in memory.
+
+    Example:
+        >>> data = load_data("digits")
+        >>> model.fit(Batches(data.train, batch_size=32), epochs=5)
     """
 
     def __init__(
         self,
-        split,
-        batch_size,
-        flip=True,
-        translate=4,
-        seed=0,
-        steps=None,
-        groups=None,
-        resized_crop=False,
+        split: Split,
+        batch_size: int,
+        flip: bool = True,
+        translate: int = 4,
+        seed: int = 0,
+        steps: int | None = None,
+        groups: np.ndarray | None = None,
+        resized_crop: bool = False,
     ):
         in_files = isinstance(split.images, ImageFiles)
         if resized_crop and not in_files:
             raise ValueError(
-                "resized_crop wants images in files, whose parts are larger than what a network sees; give translate"
+                "resized_crop needs images in files, because images in memory have the size of the "
+                "network's input already; set resized_crop to false and give translate"
             )
         super().__init__(workers=WORKERS if in_files else 1)
         self.split = split
@@ -55,30 +71,36 @@ class Batches(keras.utils.PyDataset):
         self.groups = np.zeros(len(split), int) if groups is None else groups
         self.start_epoch(0)
 
-    def start_epoch(self, epoch):
+    def start_epoch(self, epoch: int) -> None:
+        """Shuffles the images for an epoch.
+
+        Args:
+            epoch: number of the epoch, from 0.
+        """
         self.epoch = epoch
         rng = np.random.default_rng((self.seed, epoch))
         self.batches = grouped_rows(self.groups, self.batch_size, rng, whole=True)
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self.start_epoch(self.epoch + 1)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return min(len(self.batches), self.steps or len(self.batches))
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.batches[index]
         rng = np.random.default_rng((self.seed, self.epoch, index))
-        if self.resized_crop:
-            images = self.split.images.cropped(rows, rng)
+        images = self.split.images
+        if self.resized_crop and isinstance(images, ImageFiles):
+            batch = images.cropped(rows, rng)
         else:
-            images = self._translated(self.split.images[rows], rng)
+            batch = self._translated(images[rows], rng)
         if self.flip:
-            mirrored = rng.random(len(images)) < 0.5
-            images[mirrored] = images[mirrored, :, ::-1]
-        return images.astype("float32"), self.split.labels[rows]
+            mirrored = rng.random(len(batch)) < 0.5
+            batch[mirrored] = batch[mirrored, :, ::-1]
+        return batch.astype("float32"), self.split.labels[rows]
 
-    def _translated(self, images, rng):
+    def _translated(self, images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         t = self.translate
         batch, height, width, _ = images.shape
         padded = np.pad(images, ((0, 0), (t, t), (t, t), (0, 0)), "reflect")
@@ -88,10 +110,12 @@ class Batches(keras.utils.PyDataset):
 
 
 class OneHot(keras.utils.PyDataset):
-    """Batches with one-hot labels, which label smoothing needs.
+    """Gives batches with one-hot labels, which label smoothing needs.
+
+    Each item is a tuple: the images of the batch, and their labels, float32 (batch, classes).
 
     Args:
-        batches: the batches, with labels as integers.
+        batches: the same batches with integer labels.
         classes: number of classes.
     """
 
@@ -100,12 +124,12 @@ class OneHot(keras.utils.PyDataset):
         self.batches = batches
         self.classes = classes
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Any, np.ndarray]:
         images, labels = self.batches[index]
         return images, np.eye(self.classes, dtype="float32")[labels]
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self.batches.on_epoch_end()
