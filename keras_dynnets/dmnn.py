@@ -1,4 +1,4 @@
-"""DMNN: networks whose blocks are split into sub-blocks that a controller opens for each image."""
+"""DMNN: networks that decide for each image which sub-blocks of their blocks run."""
 
 from keras_dynnets.families.dmnn.forced_gates import with_forced_gates, without_gates
 from keras_dynnets.families.dmnn.model import DMNN

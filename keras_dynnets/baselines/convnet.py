@@ -95,7 +95,7 @@ def build_convnet(
     Example:
         >>> model = build_convnet("convnet", 10, (32, 32, 3), layers_per_width=3)
 
-    Reference: Ma et al., arXiv 2411.12876, section 4. The form of AlexNet for images of 32 pixels
+    Reference: Xing and Wang, arXiv 2411.12876, section 4. The form of AlexNet for images of 32 pixels
     is not in the paper.
     """
     name = name or network

@@ -25,7 +25,7 @@ def build_mlp(num_classes: int, input_shape: Sequence[int], name: str = "mlp") -
     Example:
         >>> model = build_mlp(num_classes=10, input_shape=(28, 28, 1))
 
-    Reference: Jiang et al., arXiv 2205.01508, table 1 (the network that it compares with).
+    Reference: Lan et al., arXiv 2205.01508, table 1 (the network that it compares with).
     """
     chain = [
         normalise(MNIST_GRAY),

@@ -137,7 +137,7 @@ class MobileNetV2Cifar(MobileNetV2):
         stacked: indices of the stages whose expansions are grouped convolutions with 2 input and
             12 output channels in each group; empty for the plain network.
 
-    Reference: Jiang et al., arXiv 2205.01508, table 3.
+    Reference: Lan et al., arXiv 2205.01508, table 3.
     """
 
     stacked: tuple[int, ...] = ()

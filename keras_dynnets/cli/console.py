@@ -45,9 +45,11 @@ def print_json(value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump"):  # of pydantic
+        return value.model_dump()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return dataclasses.asdict(value)
-    return value.model_dump() if hasattr(value, "model_dump") else str(value)
+    return str(value)
 
 
 def print_rows(rows: Iterable[dict[str, str]]) -> None:

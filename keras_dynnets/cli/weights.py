@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from keras_dynnets.cli.console import err, out
+from keras_dynnets.cli.console import err, out, say
 
 if TYPE_CHECKING:
     from keras_dynnets.zoo.weights.records import WeightsRecord
@@ -111,6 +111,26 @@ def cards() -> None:
 
     changed = write_cards(_checkout())
     _print("\n".join(f"written: {path}" for path in changed) or "nothing to change")
+
+
+@app.command()
+def table(
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder of the data sets, as for `train`.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Timed passes over 64 test images.")] = 20,
+) -> None:
+    """Time published networks beside their plain rivals and write the README's table.
+
+    Run it on a machine that does nothing else.
+    """
+    from keras_dynnets.studies.published_table import markdown_table, time_published, write_table
+    from keras_dynnets.zoo.weights.published import records
+
+    readme = _checkout().parent / "README.md"
+    rows = time_published(records(), data_dir, repeats, lambda name: say(f"measuring {name}"))
+    write_table(readme, rows)
+    _print(markdown_table(rows) + f"written: {readme}")
 
 
 @app.command()

@@ -5,7 +5,7 @@ family of networks.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -13,19 +13,31 @@ import numpy as np
 from keras import ops
 
 from keras_dynnets.core import keras_private
+from keras_dynnets.core.cost import Costed
 from keras_dynnets.core.deployable import Deployable, Deployer
 
 EXECUTIONS = ("auto", "masked", "sparse", "conditional", "all")
 
 
-class GatedBranches:
+class GatedBranches(Costed):
     """A layer that adds to a shortcut those of its branches whose gates are open.
 
     A layer of this kind is called as `layer(inputs, gates, shortcut)` with gates
-    (batch, branches) of 0 and 1. With the execution "all" it ignores the gates, runs every branch
-    and puts the addition of branch n into the name scope `sub_block_n`, by which exporters find
-    the branches in a graph.
+    (batch, branches) of 0 and 1, and `optional_macs` gives the MACs of its branches. With the
+    execution "all" it ignores the gates, runs every branch and puts the addition of branch n into
+    the name scope `branch_scope(n)`, by which exporters find the branches in a graph. With
+    "conditional" and "sparse" the branches in `always` run on every image all the same, and are
+    multiplied by their gates.
+
+    Attributes:
+        always: indices of the branches that run for every image, because a condition before them
+            would take more time than it saves. A deployment sets it by `cheap_branches`.
+        inputs_shape: shape of `inputs` with the batch first. Subclasses set it in `build`.
     """
+
+    name: str
+    always: tuple[int, ...] = ()
+    inputs_shape: tuple[int | None, ...] | None = None
 
     @property
     def execution(self) -> str:
@@ -48,6 +60,28 @@ class GatedBranches:
                 f"execution {value!r} is unknown; it is one of {', '.join(EXECUTIONS)}"
             )
         self._execution = value
+
+    def branch_scope(self, branch: int) -> str:
+        """Names the scope that the addition of a branch has in a graph.
+
+        Args:
+            branch: index of the branch.
+        """
+        return f"gated_{self.name}_{branch}"
+
+    def cheap_branches(self, runs_always: Callable[[int], bool]) -> tuple[int, ...]:
+        """Finds the branches for which a condition costs more time than it saves.
+
+        Args:
+            runs_always: says whether a branch of so many MACs is faster without a condition.
+
+        Returns:
+            The indices of these branches; none where the size of the input is not known.
+        """
+        if self.inputs_shape is None or None in self.inputs_shape[1:]:
+            return ()
+        macs = self.optional_macs(self.inputs_shape)
+        return tuple(n for n, branch_macs in enumerate(macs) if runs_always(branch_macs))
 
 
 class NetworkSwitch(Deployable, keras.layers.Layer):

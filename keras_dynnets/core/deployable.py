@@ -58,7 +58,9 @@ class SharesWeights(Costed):
 
 def with_own_weights(model: keras.Model) -> keras.Model:
     """Gives a model whose layers all have weights of their own; the model itself if they do."""
-    shared = {layer: layer.stand_in() for layer in model.layers if isinstance(layer, SharesWeights)}
+    shared: dict[Any, keras.Layer] = {
+        layer: layer.stand_in() for layer in model.layers if isinstance(layer, SharesWeights)
+    }
     if not shared:
         return model
     for layer, plain in shared.items():

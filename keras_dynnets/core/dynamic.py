@@ -162,6 +162,15 @@ class DynamicModel:
         """
         raise ValueError(f"{self.keras_model().name} has no parts, so none called {name!r}")
 
+    @property
+    def accuracy(self) -> Mapping[str, float]:
+        """The recorded validation accuracy of each part, in [0, 1]; empty where none is."""
+        return {}
+
+    def place(self, name: str) -> tuple[int, float]:
+        """Gives a part as a pair that `detach` takes: its number, and the share of the filters."""
+        return self.part_names.index(name), 1.0
+
     def detach(self, **options: Any) -> keras.Model:
         """Gives the part that the `part_options` of a zoo entry ask for.
 

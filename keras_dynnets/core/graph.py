@@ -10,6 +10,26 @@ from keras_dynnets.core import keras_private
 from keras_dynnets.core.dynamic import DynamicModel
 
 
+ACTIVATIONS = (
+    "Relu",
+    "Relu6",
+    "LeakyRelu",
+    "Elu",
+    "Selu",
+    "Gelu",
+    "Silu",
+    "HardSilu",
+    "HardSigmoid",
+    "Tanh",
+    "Sigmoid",
+)  # operations of keras.ops, by the names of their classes
+
+
+def is_activation(operation: Any) -> bool:
+    """Says whether an operation of `keras.ops` treats every value by itself, as activations do."""
+    return type(operation).__name__ in ACTIVATIONS
+
+
 def functional(model: keras.Model, task: str) -> keras.Model:
     """Gives the functional model that `model` is or, for a built `Sequential`, runs.
 

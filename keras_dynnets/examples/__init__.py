@@ -1,7 +1,7 @@
-"""Photos that the package carries, for examples that run as they stand.
+"""Photos that the package carries, for examples that run without any download.
 
-`cat.jpg`: the cat Chelsea, by Stefan van der Walt, who has put the photo into the public domain
-(CC0); it came with scikit-image.
+`cat.jpg` shows the cat Chelsea. Stefan van der Walt took the photo and put it into the public
+domain (CC0); it is also part of scikit-image.
 """
 
 from pathlib import Path
@@ -17,22 +17,25 @@ def names() -> list[str]:
 
 
 def photo(name: str = "cat", size: int | tuple[int, int] = 32) -> np.ndarray:
-    """Gives a photo as an array, (height, width, 3), uint8 in [0, 255].
+    """Gives a photo as an array.
 
     Args:
         name: one of `names()`.
-        size: side in pixels, or (height, width), to resize it to.
+        size: height and width in pixels to which the photo is resized, or a pair of both.
+
+    Returns:
+        The photo, uint8 (height, width, 3) in [0, 255].
 
     Raises:
-        ValueError: there is no photo of that name.
+        ValueError: there is no photo of that name, or the size is not positive.
 
     Example:
-        >>> logits = zoo.load("dmnn20").predict(examples.photo("cat")[None])
+        >>> logits = zoo.load("resnet20").predict(examples.photo("cat")[None])
     """
     from PIL import Image
 
     if name not in names():
-        raise ValueError(f"there is no photo {name!r}; there are {', '.join(names())}")
+        raise ValueError(f"there is no photo {name!r}; give one of {', '.join(names())}")
     height, width = (size, size) if isinstance(size, int) else size
     with Image.open(FOLDER / f"{name}.jpg") as image:
         resized = image.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)

@@ -1,26 +1,22 @@
 """One call from a model to a verified file."""
 
-import contextlib
 import dataclasses
-import errno
-import hashlib
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 
-from keras_dynnets.core import keras_private
 from keras_dynnets.core.conditional import gated_layers, running_as
 from keras_dynnets.core.dynamic import Deployment, interface
+from keras_dynnets.export.checks import check_images, check_network, check_request
 from keras_dynnets.export.deployment import deploy_parts
-from keras_dynnets.export.formats.base import PRECISIONS, Format, WriteJob, find_format
+from keras_dynnets.export.files import beside, check_replaceable, fingerprint, move
+from keras_dynnets.export.formats.base import Format, WriteJob, find_format, formats
 from keras_dynnets.export.verify import ExportError, check, verification_images
 
 
@@ -41,6 +37,9 @@ class Report:
         max_abs_diff: largest difference of a logit from the Keras model's.
         mean_abs_diff: mean difference.
         top1_agreement: share of the images with the same class first.
+        ungated_branches: number of gated branches without a condition in the file, because it
+            would take more time than it saves. They run for every image and are multiplied by
+            their gates.
     """
 
     path: str
@@ -55,6 +54,7 @@ class Report:
     max_abs_diff: float | None = None
     mean_abs_diff: float | None = None
     top1_agreement: float | None = None
+    ungated_branches: int = 0
 
 
 def export_model(
@@ -74,17 +74,19 @@ def export_model(
 
     Where a network skips work, the file skips it too. In LiteRT, and in ONNX with a batch size of
     1, every gated branch stands behind an `If`; ONNX for any batch runs that image by image in a
-    `Scan`; a SavedModel groups the images of a batch by branch. A model of several networks that
+    `Scan`; a SavedModel groups the images of a batch by branch. Small branches are exceptions:
+    where a condition would take more time than it saves, they run for every image and are
+    multiplied by their gates. A model of several networks that
     share weights gives one file with every weight once and a signature for each network (in ONNX a
     folder with a file for each network).
 
     Args:
         model: a model of the zoo, any functional or built `Sequential` Keras model with one image
-            input, or what `model.deployments(...)` of a family gives for its own options, such as
-            `dmnn.deployments(gates=True)` or `puppet.deployments(levels=[0, 3])`.
+            input, or what `model.deployments(...)` gives for options of the model's family, such
+            as `model.deployments(gates=True)`.
         path: of the file; for a SavedModel and for several ONNX networks, of the folder.
-        format: name of a format, "litert", "onnx" or "saved_model"; None for the one that the
-            suffix of the path says, LiteRT where it says none.
+        format: name of a format, such as "litert", "onnx" or "saved_model"; None for the one
+            whose files end as the path does, LiteRT where no format's do.
         precision: "fp32"; "fp16" for weights in half the bytes and arithmetic in float32;
             "int8" for arithmetic in 8-bit integers (LiteRT, networks without gates).
         batch_size: 1, or None for any number of images a call. A LiteRT file always has 1.
@@ -107,7 +109,7 @@ def export_model(
             message says by how much, and the file is gone.
 
     Example:
-        >>> report = export_model(zoo.load("dmnn20"), "model.tflite")
+        >>> report = export_model(zoo.load("resnet20"), "model.tflite")
         >>> report.top1_agreement
         1.0
     """
@@ -115,17 +117,17 @@ def export_model(
     deployment = model if isinstance(model, Deployment) else interface(model).deployments()
     target = find_format(format, path)
     several = deployment.single is None
-    batch_size = _check_request(deployment, target, path, precision, batch_size)
-    _check_network(deployment, target, precision)
-    _check_images(deployment, precision, calibration, labels)
+    batch_size = check_request(deployment, target, path, precision, batch_size)
+    check_network(deployment, target, precision)
+    check_images(deployment, precision, calibration, labels)
     job = WriteJob(
         batch_size,
         precision == "fp16",
         deployment.outputs,
         np.asarray(calibration, "float32") if precision == "int8" else None,
     )
-    with _beside(path) as folder:
-        _check_replaceable(path, target, several)
+    with beside(path) as folder:
+        check_replaceable(path, target, several)
         draft = folder / path.name
         _write(deployment, target, path, draft, job)
         report = Report(
@@ -133,13 +135,16 @@ def export_model(
             target.name,
             precision,
             batch_size,
-            *_fingerprint(draft),
+            *fingerprint(draft),
             target.operations(draft),
         )
-        report = _verified(report, target, draft, deployment, calibration)
+        report = dataclasses.replace(
+            _verified(report, target, draft, deployment, calibration),
+            ungated_branches=_ungated_branches(deployment, target, batch_size),
+        )
         sidecar = folder / "report.json"
         sidecar.write_text(json.dumps(_description(deployment, report, labels), indent=1) + "\n")
-        _move(draft, path)
+        move(draft, path)
         os.replace(sidecar, f"{path}.json")
     return report
 
@@ -178,7 +183,7 @@ def _verified(
         with running_as(network, "auto"):  # as `predict` does, whatever form the user has set
             chosen, paths = verification_images(network, images)
             try:
-                run = target.runner(draft, **({"part": name} if several else {}))
+                run = target.runner(draft, part=name if several else None)
             except ImportError:
                 raise
             except Exception as error:
@@ -210,158 +215,19 @@ def _verified(
     )
 
 
-# ---- refusals before any work
-
-
-def _check_request(
-    deployment: Deployment,
-    target: Format,
-    path: Path,
-    precision: str,
-    batch_size: int | None,
-) -> int | None:
-    """Refuses a request that the format or the model does not have; gives the batch size."""
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"exports start from TensorFlow graphs and Keras runs on {keras.backend.backend()}: "
-            "load the model with KERAS_BACKEND=tensorflow"
-        )
-    if precision not in PRECISIONS:
-        raise ValueError(
-            f"precision {precision!r} is unknown; it is one of {', '.join(PRECISIONS)}"
-        )
-    if batch_size not in (None, 1):
-        raise ValueError(f"batch_size is 1, or None for any, not {batch_size!r}")
-    if precision not in target.precisions:
-        raise ValueError(
-            f"{target.name} files have no {precision}, but {', '.join(target.precisions)}"
-        )
-    wrong_format = deployment.formats is not None and target.name not in deployment.formats
-    if wrong_format or precision not in (deployment.precisions or PRECISIONS):
-        raise ValueError(
-            f"format={target.name!r} with precision={precision!r} is refused: {deployment.reason}"
-        )
-    if deployment.single is None and target.marker(True) and path.suffix:
-        raise ValueError(
-            f"all networks of {deployment.name} together make a folder in the format "
-            f"{target.name}; give its name, without {path.suffix!r}"
-        )
-    return batch_size if batch_size in target.batch_sizes else target.batch_sizes[0]
-
-
-def _check_network(deployment: Deployment, target: Format, precision: str) -> None:
-    """Refuses networks that are not from one image of a fixed size to logits."""
-    network = deployment.main
-    functional = keras_private.is_functional(network)
-    one_image = functional and len(network.inputs) == 1 and len(network.inputs[0].shape) == 4
-    if not one_image or None in network.inputs[0].shape[1:]:
-        raise ValueError(
-            "an export takes a functional or built Sequential Keras model with one input of images "
-            f"of a fixed size; this is {type(network).__name__} {deployment.name!r}"
-        )
-    if not hasattr(interface(network).logits_tensor, "shape"):
-        raise ValueError(
-            f"{deployment.name} has several outputs; an export takes a model whose one output is "
-            "the logits"
-        )
-    gated = gated_layers(network)
-    if gated and precision == "int8":
-        raise ValueError(
-            f"{deployment.name} has gates, and int8 takes networks without; give precision='fp16'"
-        )
-    if target.reaches_inside:
-        return
-    if set(gated) - set(network.layers):
-        raise ValueError(
-            f"{deployment.name} holds a network with gates as a layer, and {target.name} cannot "
-            "reach gates there; build on that network's own graph instead: keras.Model(gated.input, "
-            "new_head(gated.get_layer('pool').output))"
-        )
-
-
-def _check_images(
-    deployment: Deployment,
-    precision: str,
-    calibration: np.ndarray | None,
-    labels: Sequence[str] | None,
-) -> None:
-    """Refuses calibration images and labels that do not fit the network."""
-    network = deployment.main
-    empty = calibration is not None and len(calibration) == 0
-    if empty or (calibration is None and precision == "int8"):
-        raise ValueError(
-            "calibration needs images in [0, 255], as the file will see them: one at least to "
-            "compare with Keras on, some hundred for int8"
-        )
-    shape = network.inputs[0].shape
-    if calibration is not None and np.shape(calibration)[1:] != shape[1:]:
-        raise ValueError(
-            f"the calibration images have shape {np.shape(calibration)}, and {deployment.name} "
-            f"takes {shape}"
-        )
-    classes = interface(network).logits_tensor.shape[-1]
-    if labels is not None and len(labels) != classes:
-        raise ValueError(f"{len(labels)} labels do not name {classes} classes")
-
-
-# ---- files
-
-
-@contextlib.contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """Gives a folder next to `path` to work in, which is gone afterwards."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-            yield Path(folder)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OSError(
-            error.errno,
-            f"{path} was not written ({reason}); give a path that can be written, with room for it",
-        ) from error
-
-
-def _check_replaceable(path: Path, target: Format, several: bool) -> None:
-    """Refuses a path where something stands that is no export of the same kind."""
-    marker = target.marker(several)
-    if path.is_dir() and not (marker and (path / marker).is_file()):
-        raise FileExistsError(errno.EEXIST, f"a folder that is no {target.name} export is there")
-    if path.is_file() and marker:
-        raise FileExistsError(errno.EEXIST, "a file is there, and this export is a folder")
-
-
-def _move(draft: Path, path: Path) -> None:
-    """Puts the finished draft in its place."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    os.replace(draft, path)
-
-
-def _fingerprint(path: Path) -> tuple[int, str]:
-    """Gives bytes and sha256 of a file, or of all files in a folder."""
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
-    digest, size = hashlib.sha256(), 0
-    for file in files:
-        content = file.read_bytes()
-        digest.update(content)
-        size += len(content)
-    return size, digest.hexdigest()
+def _ungated_branches(deployment: Deployment, target: Format, batch_size: int | None) -> int:
+    """Counts the gated branches that have no condition in a file."""
+    layers = [layer for net in deployment.networks.values() for layer in gated_layers(net)]
+    cheap = partial(target.runs_always, batch_size=batch_size)
+    return sum(len(layer.cheap_branches(cheap)) for layer in layers)
 
 
 def _description(
     deployment: Deployment, report: Report, labels: Sequence[str] | None
 ) -> dict[str, Any]:
     """Gives the content of the JSON file."""
-    packages = (
-        "keras",
-        "tensorflow",
-        "keras-dynnets",
-        "ai-edge-litert",
-        "onnx",
-        "onnxruntime",
-        "tf2onnx",
-    )
+    packages = ["keras", "tensorflow", "keras-dynnets"]
+    packages += [package for known in formats() for package in known.packages]
     return {
         "model": deployment.name,
         "labels": None if labels is None else [str(label) for label in labels],

@@ -11,13 +11,18 @@ from keras_dynnets.core.cost import CONVOLUTIONS
 from keras_dynnets.core.deployable import Deployable, with_own_weights
 from keras_dynnets.core.dynamic import DynamicModel
 from keras_dynnets.core.folding import can_fold, for_kernel, transform_of
+from keras_dynnets.export.formats.base import Format
 from keras_dynnets.layers.grouped_conv import GroupedConv2D, packing
 
 SMALL_SCALE = 1e-3  # a norm that scales a channel by less than this part of another is not folded
 
 
 def deploy(
-    model: keras.Model, execution: str = "auto", half: bool = False, target: Any = None
+    model: keras.Model,
+    execution: str = "auto",
+    half: bool = False,
+    target: Format | None = None,
+    batch_size: int | None = None,
 ) -> keras.Model:
     """Gives a functional model for inference only, with its own copy of the weights.
 
@@ -29,6 +34,7 @@ def deploy(
         execution: how gated branches run (see `core.conditional.GatedBranches`).
         half: whether all values are rounded to float16; they stay float32 variables.
         target: the `Format` that the network is for; None for TensorFlow.
+        batch_size: images in a call of the file; None for any number.
 
     Returns:
         A `keras.Model` with the same inputs and outputs.
@@ -36,28 +42,32 @@ def deploy(
     Raises:
         ValueError: a weight beyond the range of float16, where `half` is asked for.
     """
-    return _Deployment(execution, half, target).network(model)
+    return _Deployment(execution, half, target, batch_size).network(model)
 
 
 def deploy_parts(
     parts: Mapping[str, keras.Model],
     execution: str = "auto",
     half: bool = False,
-    target: Any = None,
+    target: Format | None = None,
+    batch_size: int | None = None,
 ) -> dict[str, keras.Model]:
     """Deploys functional models that share layers, so that what they share stays shared.
 
     Args:
         parts: models on one and the same input, by name. The batch norms of the first by the
             alphabet are folded; the others get layers for what theirs do beyond it.
-        execution, half, target: as for `deploy`.
+        execution: see `deploy`.
+        half: see `deploy`.
+        target: see `deploy`.
+        batch_size: see `deploy`.
 
     Returns:
         The deployed models by name.
     """
     images = next(iter(parts.values())).input
     joined = keras.Model(images, {name: part.output for name, part in parts.items()})
-    together = deploy(joined, execution, half, target)
+    together = deploy(joined, execution, half, target, batch_size)
     outputs = keras_private.structured_outputs(together)
     return {
         name: keras.Model(together.input, outputs[name], name=part.name)
@@ -68,14 +78,15 @@ def deploy_parts(
 class _Deployment:
     """One deployment, which layers of the kind `Deployable` ask for copies of their parts."""
 
-    def __init__(self, execution: str, half: bool, target: Any):
+    def __init__(self, execution: str, half: bool, target: Format | None, batch_size: int | None):
         self.execution = execution
         self.half = half
         self.target = target
+        self.batch_size = batch_size
         self.pending: dict[keras.Layer, list] = {}  # copies that get their weights once built
 
     def runs_always(self, macs: int) -> bool:
-        return self.target is not None and self.target.runs_always(macs)
+        return self.target is not None and self.target.runs_always(macs, self.batch_size)
 
     def network(self, network: keras.Model) -> keras.Model:
         network = with_own_weights(network)

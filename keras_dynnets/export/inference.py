@@ -15,16 +15,18 @@ def inference_functions(
     """Gives the inference of deployed models that share weights.
 
     Args:
-        parts: functional models by name.
-        batch_size, half: as for `inference_function`.
+        parts: functional models from `deploy_parts`, by name.
+        batch_size: see `inference_function`.
+        half: see `inference_function`.
 
     Returns:
-        A `tf.Module` with all weights once; its `calls` are the models' `tf.function`s by name.
+        A `tf.Module` that holds every weight once. Its attribute `calls` is a dict of the models'
+        `tf.function`s by name.
     """
     import tensorflow as tf
 
     variables = {id(v): v for part in parts.values() for v in part.variables}
-    module = tf.Module()
+    module: Any = tf.Module()
     module.weights = [_stored(v, half) for v in variables.values()]
     values = dict(zip(variables, module.weights, strict=True))
     module.calls = {
@@ -43,18 +45,18 @@ def inference_function(
 
     Args:
         deployed: a functional model from `deploy`.
-        batch_size: a fixed batch size, or None for any.
+        batch_size: number of images in a call, or None for any number.
         half: whether weights are stored as float16; the arithmetic is in float32 all the same.
         outputs: names of the wanted outputs; the output of a model with one is called "logits".
 
     Returns:
-        A `tf.Module` with the weights; its `call` is a `tf.function` from the model's inputs, by
-        position, to a dict of the outputs. The weights are plain variables, since the converters
-        lose those that Keras wraps.
+        A `tf.Module` with the weights. Its attribute `call` is a `tf.function` from the model's
+        inputs, by position, to a dict of the outputs. The weights are plain variables, since the
+        converters lose those that Keras wraps.
     """
     import tensorflow as tf
 
-    module = tf.Module()
+    module: Any = tf.Module()
     module.weights = [_stored(v, half) for v in deployed.variables]
     values = {id(v): w for v, w in zip(deployed.variables, module.weights, strict=True)}
     module.call = _function(deployed, values, batch_size, half, outputs)
@@ -78,7 +80,15 @@ def _function(
     half: bool,
     outputs: Collection[str],
 ) -> Any:
-    """Gives inference as a `tf.function`; `values` are the stored variables by the ids of Keras's."""
+    """Gives inference as a `tf.function`.
+
+    Args:
+        deployed: a functional model.
+        values: the stored variables by the `id` of Keras's.
+        batch_size: see `inference_function`.
+        half: see `inference_function`.
+        outputs: see `inference_function`.
+    """
     import tensorflow as tf
 
     several = len(deployed.inputs) > 1

@@ -7,6 +7,9 @@ from types import ModuleType
 def require(module: str) -> ModuleType:
     """Imports a module that only the extra `export` installs.
 
+    Args:
+        module: full name of the module.
+
     Raises:
         ImportError: it is not installed; the message says what to do.
     """

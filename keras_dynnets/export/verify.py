@@ -9,12 +9,13 @@ from keras_dynnets.core import keras_private
 from keras_dynnets.core.conditional import switch_of
 from keras_dynnets.export.deployment import deploy
 
-# In parts of the largest logit. fp32: sums in another order. fp16 is compared with weights rounded
-# alike, but a converter that multiplies two constants rounds once more, by 2^-11 at most. int8
-# rounds every value to one of 256.
+# The largest difference of a logit that is allowed, as a share of the largest logit. fp32: runtimes
+# add numbers in different orders. fp16: the network that a file is compared with has the same
+# rounded weights, but a converter that multiplies two constants rounds their product once more,
+# by 2^-11 at most. int8: every value is rounded to one of 256.
 TOLERANCE = {"fp32": 1e-4, "fp16": 2**-11, "int8": 0.15}
 
-IMAGES = 4  # to compare on
+IMAGES = 4  # number of images that a file is compared with Keras on
 
 
 class ExportError(RuntimeError):
@@ -71,7 +72,13 @@ def _made_up(shape: tuple, count: int = 24) -> np.ndarray:
 def keras_outputs(
     network: keras.Model, images: np.ndarray, batch_size: int = 8
 ) -> dict[str, np.ndarray]:
-    """Gives the outputs of a functional model by name, as arrays."""
+    """Gives the outputs of a functional model by name, as arrays.
+
+    Args:
+        network: a functional model; its output is called "logits" where it has only one.
+        images: (n, height, width, channels).
+        batch_size: number of images that run at once.
+    """
     batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
     results = [network(batch, training=False) for batch in batches]
     results = [r if isinstance(r, dict) else {"logits": r} for r in results]
@@ -81,9 +88,16 @@ def keras_outputs(
 def run_file(
     run: Callable[..., dict], images: np.ndarray, batch_size: int | None
 ) -> dict[str, np.ndarray]:
-    """Gives the outputs of a file for all images, through the one session that `run` holds."""
+    """Gives the outputs of a file for all images, through the one session that `run` holds.
+
+    Args:
+        run: the file as a function, see `Format.runner`.
+        images: (n, height, width, channels).
+        batch_size: that of the file; None for any number of images a call, of which two numbers
+            are then tried.
+    """
     if batch_size is None:
-        batches = [images, images[:1]]  # any size means more than one size
+        batches = [images, images[:1]]
     else:
         batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
     results = [run(images=batch) for batch in batches]
@@ -93,6 +107,10 @@ def run_file(
 
 def compare(found: np.ndarray, wanted: np.ndarray) -> tuple[float, float, float, float]:
     """Compares logits.
+
+    Args:
+        found: logits of a file, (n, classes).
+        wanted: logits of Keras, (n, classes).
 
     Returns:
         The largest difference, the mean difference, the share of images with the same class

@@ -90,7 +90,7 @@ class GroupedConv2D(keras.layers.Conv2D):
         >>> layer = GroupedConv2D(64, 3, padding="same", groups=16)
         >>> outputs = layer(images)  # (batch, 32, 32, 32) to (batch, 32, 32, 64)
 
-    Reference: Jiang et al., arXiv 2205.01508, section 3.2, for the groups. The packing is not in
+    Reference: Lan et al., arXiv 2205.01508, section 3.2, for the groups. The packing is not in
     the paper.
     """
 

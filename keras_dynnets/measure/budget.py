@@ -1,4 +1,4 @@
-"""The best of a model's networks within a budget."""
+"""The most accurate of a model's networks within a budget."""
 
 from dataclasses import dataclass, field
 
@@ -19,12 +19,13 @@ class Choice:
     """A sub-model that keeps within a budget.
 
     Attributes:
-        name: its name; `part(name)` gives it again.
-        sub_model, width: what `detach(sub_model, width)` takes for it.
-        accuracy: on the validation images of the training, in [0, 1].
+        name: its name; `part(name)` of the whole model gives it again.
+        sub_model: what `detach(sub_model, width)` takes for it.
+        width: what `detach(sub_model, width)` takes for it.
+        accuracy: accuracy on the validation images of the training, in [0, 1].
         macs: MACs for one image.
-        ms: milliseconds for one image, one a call; None if no time was asked for.
-        model: the sub-model itself.
+        ms: milliseconds for a call with one image; None where no time was asked for.
+        model: the sub-model itself, a keras.Model.
     """
 
     name: str
@@ -47,20 +48,26 @@ def choose(
     """Chooses the most accurate of the networks that detach from a model, within a budget.
 
     Args:
-        model: a model that detaches, with `accuracy` recorded: by `fit` with validation data, or
-            set by hand.
-        max_macs: MACs for one image at most.
-        max_ms: milliseconds for one image at most, one image a call, measured here and now.
+        model: keras.Model that detaches, with `accuracy` recorded by `fit` with validation data,
+            or set by hand.
+        max_macs: largest number of MACs for one image; None for any.
+        max_ms: largest number of milliseconds for a call with one image, measured on this
+            machine; None for any.
         runtime: "tensorflow" or the name of a format, where the time is measured.
-        threads: of the runtime of a format.
-        repeats: timed calls, of which the median counts.
+        threads: number of threads of the runtime of a format.
+        repeats: number of timed calls, whose median is the time.
 
     Returns:
         A `Choice`.
 
     Raises:
-        ValueError: no budget, an unknown runtime, no recorded accuracies, or no network within
-            the budget; the message says what the nearest one needs.
+        ValueError: the model does not detach, there is no budget, the runtime is unknown, no
+            accuracies are recorded, or no network keeps within the budget; the message then says
+            what the nearest one needs.
+
+    Example:
+        >>> small = profile.choose(model, max_macs=50e6)
+        >>> small.name, small.accuracy, small.macs
     """
     names = interface(model).part_names
     if not names:
@@ -68,32 +75,34 @@ def choose(
             f"choose takes a model that detaches into several, not {type(model).__name__}"
         )
     if max_macs is None and max_ms is None:
-        raise ValueError("choose needs a budget: max_macs, max_ms or both")
+        raise ValueError("choose needs a budget: give max_macs, max_ms or both")
     check_runtimes([runtime], [TENSORFLOW, *runtimes_of_files()])
-    if missing := set(names) - set(model.accuracy):
+    accuracy: dict[str, float] = model.accuracy
+    if missing := set(names) - set(accuracy):
         raise ValueError(
             f"no accuracy is recorded of {', '.join(sorted(missing))}: fit with validation_data "
             "and metrics=['accuracy'], or set model.accuracy = {name: value, ...}"
         )
     parts = {name: model.part(name) for name in names}
     macs = {name: count(part).macs for name, part in parts.items()}
-    ms = {}
-    for name in sorted(names, key=model.accuracy.get, reverse=True):
+    ms: dict[str, float] = {}
+    for name in sorted(names, key=lambda name: accuracy[name], reverse=True):
         if max_macs is not None and macs[name] > max_macs:
             continue
         if max_ms is not None:
             ms[name] = milliseconds(parts[name], runtime, threads, repeats)
             if ms[name] > max_ms:
                 continue
-        place = model.place(name)
-        return Choice(name, *place, model.accuracy[name], macs[name], ms.get(name), parts[name])
+        sub_model, width = model.place(name)
+        found = accuracy[name], macs[name], ms.get(name), parts[name]
+        return Choice(name, sub_model, width, *found)
     if ms:
-        nearest = min(ms, key=ms.get)
+        nearest = min(ms, key=lambda name: ms[name])
         raise ValueError(
             f"no sub-model takes at most {max_ms} ms in {runtime}; the fastest is {nearest}, "
             f"{ms[nearest]:.3f} ms"
         )
-    nearest = min(macs, key=macs.get)
+    nearest = min(macs, key=lambda name: macs[name])
     raise ValueError(
         f"no sub-model has at most {max_macs:,} MACs; the smallest is {nearest}, {macs[nearest]:,}"
     )

@@ -19,7 +19,13 @@ CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
 class LayerCost(NamedTuple):
-    """Parameters and MACs (for one image, with all optional parts on) of a layer."""
+    """What a layer costs.
+
+    Attributes:
+        name: name of the layer.
+        params: number of values that training learns.
+        macs: MACs for one image with all optional parts on.
+    """
 
     name: str
     params: int
@@ -35,8 +41,8 @@ class Count:
             has are left out.
         macs: MACs for one image with all optional parts on.
         fixed_macs: MACs that every image takes, whatever its gates.
-        path_macs: MACs of every optional part, a tuple for each block of a tuple for its parts;
-            empty where nothing is optional. `macs` is `fixed_macs` plus all of them.
+        path_macs: MACs of every optional part, for each block a tuple with its parts; empty where
+            nothing is optional. `macs` is `fixed_macs` plus all of them.
         flops: FLOPs of all layers in the convention of `cost.layer_flops`.
         layers: a `LayerCost` for each layer with parameters or MACs, in running order.
         level_macs: MACs of each network that an image can be sent to, where the model chooses
@@ -57,13 +63,16 @@ class Count:
         """Relates accuracy to operations and to parameters, compared with a baseline.
 
         Args:
-            accuracy: of this network.
+            accuracy: accuracy of this network.
             baseline: count of the baseline.
-            baseline_accuracy: of the baseline, in the same unit.
+            baseline_accuracy: accuracy of the baseline, in the same unit.
 
         Returns:
-            `(A / A_base) (F_base / F)` and `(A / A_base) (P_base / P)`, with F the FLOPs and P
-            the parameters: the efficiencies CE and SE of arXiv 2205.01508.
+            `(A / A_base) (F_base / F)` and `(A / A_base) (P_base / P)`, with A the accuracies, F
+            the FLOPs and P the parameters.
+
+        Reference: computation efficiency CE and storage efficiency SE, arXiv 2205.01508, section
+        4.1.
         """
         kept = accuracy / baseline_accuracy
         return kept * baseline.flops / self.flops, kept * baseline.params / self.params
@@ -76,15 +85,16 @@ def count(model: keras.Model) -> Count:
     that the network calls twice costs its MACs twice and its parameters once.
 
     Args:
-        model: a functional Keras model, a built `Sequential` or a model of the zoo. It may hold
+        model: keras.Model, functional, a built `Sequential` or a model of the zoo. It may hold
             other such models as layers.
 
     Returns:
         A `Count`.
 
     Raises:
-        ValueError: a model whose layers cannot be followed (subclassed, not built), or whose cost
-            depends on an input size that it leaves open.
+        ValueError: the layers of the model cannot be followed (it is subclassed or not built),
+            its cost depends on an input size that it leaves open, or the cost of a layer is not
+            known.
 
     Example:
         >>> profile.count(zoo.load("resnet50", weights=None)).macs
@@ -125,7 +135,7 @@ def _params(layer: keras.Layer, seen: set[int]) -> int:
 
 
 def graph_macs(model: keras.Model) -> int:
-    """Counts MACs with TensorFlow's own graph profiler, a check on `count` that shares no code.
+    """Counts MACs with TensorFlow's graph profiler, as a check on `count` that shares no code.
 
     The result is half of the profiler's FLOPs of convolutions and matrix products for a batch of
     one image. Gated branches are in the graph without a condition, so that all of them count;
@@ -138,8 +148,12 @@ def graph_macs(model: keras.Model) -> int:
         MACs for one image with all optional parts on.
 
     Raises:
-        ValueError: as `count` does.
-        RuntimeError: Keras runs on another backend.
+        ValueError: as for `count`.
+        RuntimeError: Keras runs on another backend than TensorFlow.
+
+    Example:
+        >>> profile.graph_macs(zoo.load("resnet20", weights=None))
+        40813184
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -169,6 +183,7 @@ def inference_network(model: keras.Model) -> keras.Model:
 
 
 def _check_followed(network: Any, model: Any) -> None:
+    """Refuses a network whose layers cannot be followed; `model` is what the user gave."""
     if not (isinstance(network, keras.Model) and isinstance(network, keras.Function)):
         raise ValueError(
             f"{getattr(model, 'name', model)!r} is a {type(model).__name__} whose layers cannot be "
@@ -178,6 +193,7 @@ def _check_followed(network: Any, model: Any) -> None:
 
 
 def _known(tensor: keras.KerasTensor, network: keras.Model) -> tuple:
+    """Gives the shape of an input without the batch; refuses an open size."""
     if None in tensor.shape[1:]:
         raise ValueError(
             f"the cost of {network.name!r} depends on its input size, and that is "
@@ -187,8 +203,10 @@ def _known(tensor: keras.KerasTensor, network: keras.Model) -> tuple:
 
 
 def _graph_flops(traced: Any) -> int:
-    from tensorflow.compat.v1 import profiler
+    """Counts the FLOPs of convolutions and matrix products in a TensorFlow graph."""
+    import tensorflow as tf
 
+    profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
     with contextlib.redirect_stderr(io.StringIO()):
         node = profiler.profile(traced, cmd="op", options=options.with_empty_output().build())

@@ -1,4 +1,4 @@
-"""The library's grouped convolution against Keras's, on the clock."""
+"""Times of the library's grouped convolution against Keras's."""
 
 import keras
 import numpy as np
@@ -15,12 +15,16 @@ def grouped_conv_factor(
     The network is one 3x3 convolution, pooling and a dense layer, compiled with Keras's defaults.
 
     Args:
-        shape: (batch, height, width, channels).
-        groups: of the convolution.
-        steps: timed steps of each.
+        shape: (batch, height, width, channels) of the inputs.
+        groups: number of groups of the convolution.
+        steps: number of timed steps of each.
 
     Returns:
-        Seconds a step of Keras's, of the library's, and their ratio.
+        Seconds for a step with Keras's convolution, seconds for a step with the library's, and
+        the first divided by the second.
+
+    Example:
+        >>> keras_seconds, seconds, factor = profile.grouped_conv_factor()
     """
     images = np.random.default_rng(0).normal(size=(shape[0] * steps, *shape[1:]))
     images = images.astype("float32")

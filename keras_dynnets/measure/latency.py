@@ -1,4 +1,4 @@
-"""Networks on the clock: one against another, in every runtime, in one run."""
+"""Times of networks: one against another, in every runtime, in one run."""
 
 import dataclasses
 import tempfile
@@ -23,17 +23,17 @@ BATCH = 32  # images a call in TensorFlow
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """One measurement of a network against another.
+    """Times of a network and of a baseline, measured in turn.
 
     Attributes:
-        name: of the network.
+        name: name of the network.
         runtime: "tensorflow", "tensorflow_training" or the name of a format.
-        batch: images in a call.
-        threads: of the runtime.
-        macs_share: MACs of the network in parts of the other's.
-        ms: median time of a call in milliseconds.
-        baseline_ms: that of the other network.
-        ratio: median of the ratios of calls made in turn, network / other.
+        batch: number of images in a call.
+        threads: number of threads of the runtime.
+        macs_share: MACs of the network divided by those of the baseline.
+        ms: median time of a call of the network, in milliseconds.
+        baseline_ms: median time of a call of the baseline, in milliseconds.
+        ratio: median of the ratios of calls made in turn, network / baseline.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Comparison:
     ratio: float
 
     def cells(self) -> dict[str, str]:
-        """Gives the row of a table."""
+        """Gives a row of a table as texts by the name of the column."""
         return {
             "network": self.name,
             "runtime": self.runtime,
@@ -77,23 +77,31 @@ def compare(
     seed: int = 0,
     progress: Callable[[Comparison], Any] = lambda row: None,
 ) -> list[Comparison]:
-    """Times a network of the zoo in turn with another one, untrained, on the same images.
+    """Times a network of the zoo against another one, untrained, on the same images.
+
+    The calls of the two networks are made in turn.
 
     Args:
-        name, against: names in the zoo, of networks for images of one size.
-        runtimes: some of `default_runtimes()`; None for all. "tensorflow" is `predict_on_batch`,
-            "tensorflow_training" is `train_on_batch` compiled without XLA.
-        threads: of each runtime. TensorFlow takes the number only before its first computation.
-        repeats: timed calls of each network.
-        seed: of weights and images.
+        name: name of the network in the zoo.
+        against: name of the baseline in the zoo, which takes images of the same size.
+        runtimes: some of "tensorflow" (`predict_on_batch`), "tensorflow_training"
+            (`train_on_batch`, compiled without XLA) and the names of formats; None for all.
+        threads: number of threads of each runtime. TensorFlow takes it only before its first
+            computation.
+        repeats: number of timed calls of each network.
+        seed: seed of weights and images.
         progress: called with every `Comparison` as it comes.
 
     Returns:
-        A list of `Comparison`.
+        A list of `Comparison`, one for each runtime, times in milliseconds.
 
     Raises:
-        ValueError: an unknown name or runtime, networks that take different images, or one with
-            gates, whose work depends on the images.
+        ValueError: a name or runtime is unknown, the networks take different images, or one has
+            gates, so that its work depends on the images.
+
+    Example:
+        >>> (row,) = profile.compare("mobilenetv2", "resnet50", ["tensorflow"])
+        >>> row.ms, row.baseline_ms, row.ratio
     """
     runtimes = check_runtimes(runtimes, default_runtimes())
     shapes = [find(n).input_shape for n in (name, against)]
@@ -119,7 +127,11 @@ def compare(
 
 
 def check_runtimes(runtimes: Collection[str] | None, known: Sequence[str]) -> list[str]:
-    """Gives the runtimes to measure in, all that are known by default.
+    """Gives the runtimes to measure in.
+
+    Args:
+        runtimes: the runtimes that the user asks for; None for all.
+        known: the runtimes that there are.
 
     Raises:
         ValueError: a runtime that is not known.
@@ -139,7 +151,16 @@ def compare_models(
     repeats: int,
     seed: int,
 ) -> Comparison:
-    """Times the first model in turn with the others, whose times are added."""
+    """Times the first model against the others, whose times are added.
+
+    Args:
+        name: name of the row.
+        runtime: "tensorflow", "tensorflow_training" or the name of a format.
+        models: functional models for images of one size, the baselines from the second on.
+        threads: number of threads of the runtime.
+        repeats: number of timed calls of each model.
+        seed: seed of the images.
+    """
     batch = BATCH if runtime in (TENSORFLOW, TRAINING) else 1
     shape = (batch, *models[0].input_shape[1:])
     images = np.random.default_rng(seed).uniform(0, 255, shape).astype("float32")
@@ -167,8 +188,8 @@ def call_in(
     Args:
         runtime: "tensorflow", "tensorflow_training" or the name of a format.
         model: a functional model.
-        batch: images in a call.
-        threads: of the runtime.
+        batch: number of images in a call.
+        threads: number of threads of the runtime of a format.
         folder: where files are written.
     """
     if runtime == TENSORFLOW:
@@ -189,14 +210,24 @@ def call_in(
 def in_turn(
     calls: Sequence[Callable[[np.ndarray], Any]], images: np.ndarray, repeats: int
 ) -> np.ndarray:
-    """Gives the seconds of calls made in turn, (repeats, calls), after two that are not timed."""
+    """Times calls in turn, after two calls of each that are not timed.
+
+    Args:
+        calls: functions of images.
+        images: (batch, height, width, channels).
+        repeats: number of timed calls of each.
+
+    Returns:
+        Seconds, (repeats, calls).
+    """
     for call in calls:
-        call(images), call(images)
+        for _ in range(2):
+            call(images)
     return np.array([[seconds_of(call, images) for call in calls] for _ in range(repeats)])
 
 
 def seconds_of(call: Callable, *inputs: Any) -> float:
-    """Gives the wall-clock seconds of one call."""
+    """Gives the wall-clock seconds of one call of a function with the given inputs."""
     started = time.perf_counter()
     call(*inputs)
     return time.perf_counter() - started
@@ -205,7 +236,15 @@ def seconds_of(call: Callable, *inputs: Any) -> float:
 def milliseconds(
     model: keras.Model, runtime: str, threads: int = 1, repeats: int = 20, batch: int = 1
 ) -> float:
-    """Gives the median milliseconds of a call with random images."""
+    """Gives the median milliseconds of a call with random images.
+
+    Args:
+        model: a functional model.
+        runtime: "tensorflow", "tensorflow_training" or the name of a format.
+        threads: number of threads of the runtime of a format.
+        repeats: number of timed calls.
+        batch: number of images in a call.
+    """
     shape = (batch, *model.input_shape[1:])
     images = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
     with tempfile.TemporaryDirectory() as folder:
@@ -216,8 +255,11 @@ def milliseconds(
 def set_tensorflow_threads(threads: int) -> None:
     """Sets TensorFlow's number of threads.
 
+    Args:
+        threads: number of threads inside an operation and of operations side by side.
+
     Raises:
-        ValueError: it already runs with another number.
+        ValueError: TensorFlow already runs with another number.
     """
     import tensorflow as tf
 
@@ -228,5 +270,6 @@ def set_tensorflow_threads(threads: int) -> None:
         found = tf.config.threading.get_intra_op_parallelism_threads()
         if found != threads:
             raise ValueError(
-                f"TensorFlow already runs with {found or 'all'} threads; bench in a fresh process"
+                f"TensorFlow already runs with {found or 'all'} threads and takes no other number; "
+                f"measure with {threads} in a fresh process"
             ) from error

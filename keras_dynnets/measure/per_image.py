@@ -1,4 +1,4 @@
-"""What images cost a network: their gates, and the multiply-accumulates (MACs) that follow."""
+"""What each image costs a network: its gates and its multiply-accumulates (MACs)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +19,11 @@ class Measurement:
     """What n images cost a network.
 
     Attributes:
-        gates: which sub-blocks ran, 1 or 0, uint8 (n, blocks, sub_blocks); (n, 0, 0) for
-            a network without gates.
-        logits: float (n, classes).
-        macs: MACs of every image, int64 (n,).
-        worst_macs: MACs of an image with all paths on.
+        gates: 1 for each sub-block that ran and 0 for the others, uint8 (n, blocks, sub_blocks);
+            (n, 0, 0) for a network without gates.
+        logits: logits of each image, float (n, classes).
+        macs: MACs of each image, int64 (n,).
+        worst_macs: MACs of an image with all optional parts on.
     """
 
     gates: np.ndarray
@@ -32,42 +32,46 @@ class Measurement:
     worst_macs: int
 
     @property
-    def executed_share(self):
-        """Share of the sub-blocks that ran on every image, (n,) in [0, 1]; 1 where there are none to skip."""
+    def executed_share(self) -> np.ndarray:
+        """Share of the sub-blocks that ran on each image, (n,) in [0, 1]; 1 without gates."""
         return self.gates.mean((1, 2)) if self.gates.size else np.ones(len(self.gates))
 
     @property
-    def macs_share(self):
-        """MACs of every image in parts of the worst case, (n,) in (0, 1]."""
+    def macs_share(self) -> np.ndarray:
+        """MACs of each image as a share of the worst case, (n,) in (0, 1]."""
         return self.macs / self.worst_macs
 
     @property
-    def mean_macs(self):
-        """MACs an image on average."""
+    def mean_macs(self) -> float:
+        """Mean MACs of an image."""
         return float(self.macs.mean())
 
     @property
-    def mean_macs_share(self):
-        """MACs an image on average, in parts of the worst case."""
+    def mean_macs_share(self) -> float:
+        """Mean MACs of an image as a share of the worst case, in (0, 1]."""
         return float(self.macs_share.mean())
 
     @property
-    def mean_execution_rate(self):
-        """Share of sub-blocks that ran, over all images."""
+    def mean_execution_rate(self) -> float:
+        """Share of the sub-blocks that ran, over all images, in [0, 1]."""
         return float(self.executed_share.mean())
 
-    def execution_rate_by_class(self, labels):
-        """How often every sub-block ran on the images of every class.
+    def execution_rate_by_class(self, labels: np.ndarray) -> np.ndarray:
+        """Gives how often each sub-block ran on the images of each class.
 
         Args:
-            labels: classes of the images, integers (n,).
+            labels: class of each image, integers (n,).
 
         Returns:
-            Rates in [0, 1], (classes, blocks * sub_blocks), the sub-blocks of a block side
-            by side. A class without images has a row of NaN.
+            Rates in [0, 1], (classes, blocks * sub_blocks), the sub-blocks of a block next to
+            each other. A class without images has a row of NaN.
 
         Raises:
-            ValueError: labels of another shape, not integer, or not a class.
+            ValueError: the labels have another shape, are no integers, or are no classes.
+
+        Example:
+            >>> profile.measure(model, images).execution_rate_by_class(labels).shape
+            (10, 18)
         """
         labels = self._checked(labels)
         gates = self.gates.reshape(len(labels), self.gates.shape[1] * self.gates.shape[2])
@@ -76,42 +80,51 @@ class Measurement:
             rates[klass] = gates[labels == klass].mean(0)
         return rates
 
-    def easiest_and_hardest(self, labels, klass, k):
-        """The images of a class that take the fewest and the most MACs.
+    def easiest_and_hardest(
+        self, labels: np.ndarray, klass: int, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Finds the images of a class that take the fewest and the most MACs.
 
         Args:
-            labels: classes of the images, integers (n,).
+            labels: class of each image, integers (n,).
             klass: the class.
-            k: how many of each; all of them where the class has fewer.
+            k: number of images of each kind; a class with fewer gives all of its images.
 
         Returns:
-            Two arrays of positions in `images`: the easiest, fewest MACs first, and the
-            hardest, most MACs first. Of equals the earlier image comes first.
+            Two arrays of indices of images: the easiest, fewest MACs first, and the hardest, most
+            MACs first. Images with equal MACs are in their original order.
 
         Raises:
-            ValueError: wrong labels, a class without images, or `k` below 1.
+            ValueError: the labels are wrong, the class has no images, or `k` is below 1.
+
+        Example:
+            >>> easiest, hardest = profile.measure(model, images).easiest_and_hardest(labels, 3, 5)
         """
         rows = np.flatnonzero(self._checked(labels) == klass)
         if not len(rows):
             raise ValueError(
-                f"none of the {len(self.macs)} images is of class {klass}; choose one that the labels hold"
+                f"none of the {len(self.macs)} images is of class {klass}; choose one that the "
+                "labels hold"
             )
         if k < 1:
             raise ValueError(f"k is a number of images, 1 or more, not {k}")
         macs = self.macs[rows]
         return rows[np.argsort(macs, kind="stable")[:k]], rows[np.argsort(-macs, kind="stable")[:k]]
 
-    def _checked(self, labels):
-        labels, count = np.asarray(labels), len(self.macs)
+    def _checked(self, labels: np.ndarray) -> np.ndarray:
+        """Gives the labels as an array; refuses those that are not classes of the images."""
+        labels, count, classes = np.asarray(labels), len(self.macs), self.logits.shape[1]
         if labels.shape != (count,) or labels.dtype.kind not in "iu":
             raise ValueError(
-                f"labels are the classes of the {count} measured images, integers of shape ({count},), not "
-                f"{labels.dtype} of shape {labels.shape}; one-hot labels: labels.argmax(-1)"
+                f"labels are the classes of the {count} measured images, integers of shape "
+                f"({count},), not {labels.dtype} of shape {labels.shape}; one-hot labels: "
+                "labels.argmax(-1)"
             )
-        if labels.min() < 0 or labels.max() >= self.logits.shape[1]:
+        if labels.min() < 0 or labels.max() >= classes:
             raise ValueError(
-                f"labels lie between 0 and {self.logits.shape[1] - 1} for this network, not between {labels.min()} and "
-                f"{labels.max()}: they are not of the classes that it was made for"
+                f"labels lie between 0 and {classes - 1} for this network, not between "
+                f"{labels.min()} and {labels.max()}: they are not of the classes that it was made "
+                "for"
             )
         return labels
 
@@ -122,23 +135,27 @@ def measure(
     batch_size: int = 32,
     progress: Callable[[int], Any] = lambda done: None,
 ) -> Measurement:
-    """Runs a network on images and works out what each of them cost.
+    """Runs a network on images and counts what each of them costs.
 
-    The MACs are those of the parts that an image needs. They depend neither on the batch nor on
-    the form of execution; time does.
+    The MACs are those of the parts that run for an image. They depend neither on the batch size
+    nor on the form of execution.
 
     Args:
-        model: any model that `count` takes. Where it skips nothing, every image costs the same.
-        images: (n, height, width, channels) of the model's size, uint8 or float in [0, 255]; an
-            array, or images in files, of which `CHUNK` at a time are in memory.
-        batch_size: images a step.
+        model: keras.Model, any model that `count` takes.
+        images: (n, height, width, channels) of the size that the model takes, uint8 or float in
+            [0, 255]; an array, or images in files, of which `CHUNK` are in memory at a time.
+        batch_size: number of images that run at once.
         progress: called with the number of images that are done.
 
     Returns:
         A `Measurement`.
 
     Raises:
-        ValueError: images of another shape, type or range, or a model that `count` refuses.
+        ValueError: the images have another shape, type or range, or `count` refuses the model.
+
+    Example:
+        >>> measured = profile.measure(zoo.load("resnet20"), images)
+        >>> measured.mean_macs, measured.mean_execution_rate
     """
     worst = count(model).macs
     shape = tuple(model.input_shape[1:])
@@ -153,4 +170,4 @@ def measure(
         logits.append(found.logits)
         macs.append(np.full(len(chunk), worst) if found.macs is None else found.macs)
         progress(start + len(chunk))
-    return Measurement(*(np.concatenate(part) for part in (gates, logits, macs)), worst)
+    return Measurement(np.concatenate(gates), np.concatenate(logits), np.concatenate(macs), worst)

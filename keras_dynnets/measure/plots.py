@@ -1,29 +1,40 @@
-"""Pictures of a `Measurement` and of a `CNSN`."""
+"""Pictures of what images cost a network, and of what networks reach for their cost."""
 
 import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from keras_dynnets.measure.per_image import Measurement
 from keras_dynnets.measure.picture import BLUE, GREY, RED, WIDTH, write_picture
 
+LIGHT_GREY = "#e4e6e8"
 
-def macs_histogram(measurement, path):
-    """How many images take how many MACs.
+
+def macs_histogram(measurement: Measurement, path: str | os.PathLike) -> Path:
+    """Draws how many images take how many MACs.
 
     Args:
-        measurement: of `measure`.
-        path: the PNG file to write; its folder is made, an older file replaced whole.
+        measurement: what `measure` gives.
+        path: path of the PNG file. Its folder is made if there is none, and an older file is
+            replaced.
 
     Returns:
-        The path, a `Path`.
+        The path.
 
     Raises:
-        ValueError: `path` does not end in .png.
+        ValueError: `path` does not end in ".png".
+
+    Example:
+        >>> profile.macs_histogram(profile.measure(model, images), "macs.png")
     """
     unit, scale = ("GMACs", 1e9) if measurement.worst_macs >= 1e9 else ("MMACs", 1e6)
     macs, worst = measurement.macs / scale, measurement.worst_macs / scale
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         figure.set_size_inches(WIDTH, 3.8)
         axes = figure.subplots()
         axes.hist(
@@ -37,7 +48,7 @@ def macs_histogram(measurement, path):
         axes.set_xlim(0, 1.02 * worst)
         axes.set_xlabel(f"cost of an image ({unit})")
         axes.set_ylabel("images (number)")
-        axes.grid(axis="y", color="#e4e6e8", zorder=0)
+        axes.grid(axis="y", color=LIGHT_GREY, zorder=0)
         axes.set_title(
             f"{len(macs):,} images take {measurement.mean_macs_share:.0%} of the MACs of all paths",
             loc="left",
@@ -47,22 +58,33 @@ def macs_histogram(measurement, path):
     return write_picture(draw, path)
 
 
-def accuracy_against_macs(models, path, title="accuracy and cost"):
-    """What every model of a `CNSN` reaches for its MACs.
+def accuracy_against_macs(
+    models: Mapping[str, tuple[float, float, float]],
+    path: str | os.PathLike,
+    title: str = "accuracy and cost",
+) -> Path:
+    """Draws the accuracy of networks over their MACs.
+
+    Networks of the same width are joined by a line.
 
     Args:
-        models: {name: (accuracy in [0, 1], MACs an image, share of the filters)}; models of one share are joined.
-        path: as in `macs_histogram`.
-        title: above the picture.
+        models: for the name of each network its accuracy in [0, 1], its MACs for one image, and
+            its width, as the share of the filters that its layers have.
+        path: path of the PNG file, see `macs_histogram`.
+        title: the line above the picture.
 
     Returns:
-        The path, a `Path`.
+        The path.
 
     Raises:
-        ValueError: `path` does not end in .png.
+        ValueError: `path` does not end in ".png".
+
+    Example:
+        >>> models = {"small": (0.81, 2e7, 1.0), "large": (0.88, 9e7, 1.0)}
+        >>> profile.accuracy_against_macs(models, "accuracy.png")
     """
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         figure.set_size_inches(WIDTH, 4.2)
         axes = figure.subplots()
         widths = sorted({width for *_, width in models.values()}, reverse=True)
@@ -91,7 +113,7 @@ def accuracy_against_macs(models, path, title="accuracy and cost"):
         axes.set_xlim(0, None)
         axes.set_xlabel("MACs an image (millions)")
         axes.set_ylabel("top-1 accuracy (%)")
-        axes.grid(color="#e4e6e8")
+        axes.grid(color=LIGHT_GREY)
         axes.set_axisbelow(True)
         axes.set_title(title, loc="left")
         if len(widths) > 1:
@@ -100,40 +122,49 @@ def accuracy_against_macs(models, path, title="accuracy and cost"):
     return write_picture(draw, path)
 
 
-def execution_rates(measurement, labels, class_names, path):
-    """Heat map of how often every sub-block ran on the images of every class.
+def execution_rates(
+    measurement: Measurement, labels: Any, class_names: Sequence[str], path: str | os.PathLike
+) -> Path:
+    """Draws how often each sub-block ran on the images of each class, as a heat map.
+
+    A class without images is grey.
 
     Args:
-        measurement: of `measure`, of a network with gates.
+        measurement: what `measure` gives for a network with gates.
         labels: classes of the images, integers (n,).
-        class_names: names of the network's classes, in order.
-        path: as in `macs_histogram`.
+        class_names: names of the network's classes in the order of the logits.
+        path: path of the PNG file, see `macs_histogram`.
 
     Returns:
-        The path, a `Path`.
+        The path.
 
     Raises:
-        ValueError: a network without gates, wrong labels or names, `path` not a .png.
+        ValueError: the network has no gates, the labels or names do not fit the measurement, or
+            `path` does not end in ".png".
+
+    Example:
+        >>> measured = profile.measure(model, images)
+        >>> profile.execution_rates(measured, labels, names, "rates.png")
     """
     _, blocks, sub_blocks = measurement.gates.shape
     if not blocks:
         raise ValueError(
-            "this network has no sub-blocks, so there are no execution rates to draw; measure a DMNN"
+            "this network has no sub-blocks, so there are no execution rates to draw; measure a "
+            "network with gates"
         )
     names = _names(measurement, class_names)
     rates = np.ma.masked_invalid(
         measurement.execution_rate_by_class(labels).reshape(len(names), blocks, sub_blocks)
     )
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         import matplotlib
 
         row = 0.28 if len(names) <= 25 else 0.15
         figure.set_size_inches(WIDTH, min(24, max(3.2, 1.3 + row * len(names))))
         axes = figure.subplots()
-        colors = matplotlib.colormaps["viridis"].with_extremes(
-            bad="#e4e6e8"
-        )  # a class without images
+        # "bad" is the colour of NaN, the rate of a class without images.
+        colors = matplotlib.colormaps["viridis"].with_extremes(bad=LIGHT_GREY)
         starts = np.arange(blocks) * (sub_blocks + 0.5)
         for block, start in enumerate(starts):
             mesh = axes.pcolormesh(
@@ -157,11 +188,7 @@ def execution_rates(measurement, labels, class_names, path):
         axes.set_xticks(
             starts + sub_blocks / 2, range(1, blocks + 1), fontsize=10 if blocks <= 20 else 7
         )
-        order = (
-            " and ".join(map(str, range(1, sub_blocks + 1)))
-            if sub_blocks == 2
-            else f"1 to {sub_blocks}"
-        )
+        order = "1 and 2" if sub_blocks == 2 else f"1 to {sub_blocks}"
         axes.set_xlabel(f"block (sub-blocks {order} from left to right)")
         axes.set_ylabel("class")
         axes.set_title(
@@ -176,36 +203,49 @@ def execution_rates(measurement, labels, class_names, path):
     return write_picture(draw, path)
 
 
-def easy_and_hard(measurement, images, labels, class_names, path, k=8, classes=None):
-    """The images of every class that take the fewest and the most MACs.
+def easy_and_hard(
+    measurement: Measurement,
+    images: Any,
+    labels: Any,
+    class_names: Sequence[str],
+    path: str | os.PathLike,
+    k: int = 8,
+    classes: Sequence[int] | None = None,
+) -> Path:
+    """Draws the images of each class that take the fewest and the most MACs.
 
-    Above an image stand its MACs in parts of those of all paths.
+    The number above an image is its share of the MACs with all paths on.
 
     Args:
-        measurement: of `measure`.
+        measurement: what `measure` gives.
         images: the measured images, (n, height, width, 3), uint8 or float in [0, 255].
         labels: classes of the images, integers (n,).
-        class_names: names of the network's classes, in order.
-        path: as in `macs_histogram`.
-        k: images on either side.
-        classes: numbers of the classes to show, one a row; None for all that have images.
+        class_names: names of the network's classes in the order of the logits.
+        path: path of the PNG file, see `macs_histogram`.
+        k: number of images on either side.
+        classes: numbers of the classes to show, one in each row; None for all that have images.
 
     Returns:
-        The path, a `Path`.
+        The path.
 
     Raises:
-        ValueError: images, labels or names that are not of the measurement, a class
-            without images, `k` below 1, `path` not a .png.
+        ValueError: the images, labels or names do not fit the measurement, a class has no images,
+            `k` is below 1, or `path` does not end in ".png".
+
+    Example:
+        >>> measured = profile.measure(model, images)
+        >>> profile.easy_and_hard(measured, images, labels, names, "easy.png", classes=[3, 5])
     """
     names = _names(measurement, class_names)
     if len(images) != len(measurement.macs):
         raise ValueError(
-            f"{len(measurement.macs)} images were measured and {len(images)} are given; give the same ones"
+            f"{len(measurement.macs)} images were measured and {len(images)} are given; give the "
+            "same images"
         )
-    classes = np.unique(labels) if classes is None else classes
-    rows = [(klass, *measurement.easiest_and_hardest(labels, klass, k)) for klass in classes]
+    shown = np.unique(labels) if classes is None else classes
+    rows = [(klass, *measurement.easiest_and_hardest(labels, klass, k)) for klass in shown]
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         margin = 0.1 * max(len(names[klass]) for klass, *_ in rows)
         figure.set_size_inches(WIDTH, 0.55 + len(rows) * (0.19 + (WIDTH - margin) / (2 * k + 0.5)))
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0, hspace=0)
@@ -235,10 +275,12 @@ def easy_and_hard(measurement, images, labels, class_names, path, k=8, classes=N
     return write_picture(draw, path)
 
 
-def _names(measurement, class_names):
+def _names(measurement: Measurement, class_names: Sequence[str]) -> list[str]:
+    """Gives the names of the classes, after checking their number."""
     names, count = [str(name) for name in class_names], measurement.logits.shape[1]
     if len(names) != count:
         raise ValueError(
-            f"the network has {count} classes and {len(names)} names are given; give one a class, in order"
+            f"the network has {count} classes and {len(names)} names are given; give one name for "
+            "each class, in the order of the logits"
         )
     return names

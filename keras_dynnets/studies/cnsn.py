@@ -1,6 +1,6 @@
-"""CNSN: its table of operations, and its detached models on the clock."""
+"""CNSN: its table of operations, and times of its detached models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,17 @@ from keras_dynnets.studies import BenchRequest, Point, Study, Table
 
 @dataclass(frozen=True)
 class Detached:
-    """A row of CNSN's table: a model, ours and the paper's.
+    """A row of the table of CNSN: a model with our counts and with the paper's.
 
     Attributes:
         name: "base", "sub1" or "sub2".
-        theirs: what the paper's table calls it.
-        params: trainable values. macs: MACs of convolutions and products.
-        operations: in the paper's convention. printed: the same in the paper, in 1e9.
-        accuracy: top-1 on CIFAR-10 in % there.
+        theirs: name of the model in the paper's table.
+        params: number of trainable values.
+        macs: MACs for one image.
+        operations: operations for one image in the paper's convention (see
+            `cost.layer_operations`).
+        printed: the same as the paper prints it, in 1e9.
+        accuracy: top-1 accuracy on CIFAR-10 in the paper, in %.
     """
 
     name: str
@@ -45,7 +48,8 @@ class Detached:
     accuracy: float
 
 
-# In the text the first sub-model lacks two convolutions and the second seven; the table has their names swapped.
+# By the text the first sub-model lacks two convolutions and the second seven; the table has their
+# names the other way round.
 PRINTED = {
     "base": ("base-model", 0.314, 92.67),
     "sub1": ("sub-model1", 0.275, 91.15),
@@ -53,8 +57,21 @@ PRINTED = {
 }
 
 
-def cnsn_table(build=zoo.load):
-    """CNSN's table of operations, row by row: a list of `Detached`. `build` as for `tissue_table`."""
+def cnsn_table(build: Callable[..., Any] = zoo.load) -> list[Detached]:
+    """Counts the operations of the models in the table of CNSN.
+
+    Args:
+        build: called as `build(name, weights=None)`; gives the network of that name.
+
+    Returns:
+        A list of `Detached`, a row for each model.
+
+    Example:
+        >>> [row.macs for row in profile.cnsn_table()]
+        [313201664, 273880064, 123474944]
+
+    Reference: Fuengfusin and Tamukoh, JRNAL 8(1), 2021, doi 10.2991/jrnal.k.210521.012, table 1.
+    """
     model = build("cnsn_vgg16", weights=None)
     rows = []
     for name, (theirs, printed, accuracy) in PRINTED.items():
@@ -92,30 +109,36 @@ def table() -> Table:
 
 def compare_detached(
     name: str,
-    runtimes: list[str] | None = None,
+    runtimes: Collection[str] | None = None,
     threads: int = 1,
     repeats: int = 20,
     seed: int = 0,
     progress: Callable[[Comparison], Any] = lambda row: None,
 ) -> list[Comparison]:
-    """Times every model that a CNSN detaches in turn with one that has weights of its own.
+    """Times every model that a CNSN detaches against a copy with weights of its own.
 
-    In "tensorflow_training" there is one row more, "whole": a step of the CNSN in parts of the
-    sum of the steps of all its models.
+    The calls of the two are made in turn. In "tensorflow_training" there is one more row,
+    "whole": a training step of the CNSN against the sum of the steps of all its models.
 
     Args:
-        name: a CNSN of the zoo.
-        runtimes: some of `measure.latency.default_runtimes()`; None for all.
-        threads: of each runtime. TensorFlow takes the number only before its first computation.
-        repeats: timed calls of each.
-        seed: of weights and images.
+        name: name of a CNSN in the zoo.
+        runtimes: some of "tensorflow", "tensorflow_training" and the names of formats; None for
+            all.
+        threads: number of threads of each runtime. TensorFlow takes it only before its first
+            computation.
+        repeats: number of timed calls of each model.
+        seed: seed of weights and images.
         progress: called with every `Comparison` as it comes.
 
     Returns:
-        A list of `Comparison`.
+        A list of `Comparison`, times in milliseconds.
 
     Raises:
-        ValueError: an unknown runtime.
+        ValueError: a name or runtime is unknown.
+
+    Example:
+        >>> rows = profile.compare_detached("cnsn_vgg16_half", ["tensorflow"])
+        >>> [row.ratio for row in rows]
     """
     runtimes = check_runtimes(runtimes, default_runtimes())
     set_tensorflow_threads(threads)
@@ -136,6 +159,7 @@ def compare_detached(
 
 
 def _bench(name: str, request: BenchRequest) -> list[Comparison]:
+    """Runs the benchmark of the command line."""
     request = request.without_rates()
     return compare_detached(
         name,

@@ -1,4 +1,4 @@
-"""DMNN: what skipping saves on the clock, and what images cost."""
+"""DMNN: how much time gates save, and what different images cost."""
 
 import dataclasses
 import tempfile
@@ -12,10 +12,9 @@ import numpy as np
 from keras_dynnets import zoo
 from keras_dynnets.core import keras_private
 from keras_dynnets.core.registry import find
-from keras_dynnets.export.formats.base import WriteJob, formats
-from keras_dynnets.families.dmnn.forced_gates import FORCE, with_forced_gates, without_gates
+from keras_dynnets.export.formats.base import formats
+from keras_dynnets.families.dmnn.forced_gates import FORCE, with_forced_gates
 from keras_dynnets.families.dmnn.model import DMNN
-from keras_dynnets.families.dmnn.path_controller import PathController
 from keras_dynnets.measure.latency import (
     TENSORFLOW,
     TRAINING,
@@ -26,9 +25,9 @@ from keras_dynnets.measure.latency import (
 from keras_dynnets.measure.per_image import measure
 from keras_dynnets.measure.plots import easy_and_hard, execution_rates, macs_histogram
 from keras_dynnets.studies import BenchRequest, Study
+from keras_dynnets.studies.dmnn_contenders import APPLICATIONS, Contenders, contenders
 
 RATES = (1.0, 0.7, 0.5, 0.3)
-APPLICATIONS = {"resnet50": "ResNet50", "resnet101": "ResNet101", "mobilenetv2": "MobileNetV2"}
 
 
 def batch_sizes() -> dict[str, tuple[int, ...]]:
@@ -46,15 +45,20 @@ class Row:
     """One measurement.
 
     Attributes:
-        runtime, batch, threads: where and how it ran.
-        rate: share of sub-blocks that ran, exact for every image.
-        macs_share: MACs needed / MACs with all paths on.
-        ms: median time of a call.
-        reference_ms: that of the same layers without gates (in training: of the masked step).
-        ratio: median of the ratios of calls made in turn, this / reference.
-        max_abs_diff: largest difference of the logits from Keras's masked form; of training, None.
-        application, application_ms: the network of keras.applications that this one
-            stands beside, if there is one, in the same runtime and run.
+        runtime: "tensorflow", "tensorflow_training" or the name of a format.
+        batch: number of images in a call.
+        threads: number of threads of the runtime.
+        rate: share of the sub-blocks that ran, the same for every image, in [0, 1].
+        macs_share: MACs needed in parts of the MACs with all sub-blocks on.
+        ms: median time of a call, in milliseconds.
+        reference_ms: median time of a call of the same layers without gates, in milliseconds; in
+            training, of a step in which every sub-block runs and is multiplied by its gate.
+        ratio: median of the ratio of the two times, of calls made in turn.
+        max_abs_diff: largest difference of a logit from those of the model run as "masked" in
+            Keras; None in training.
+        application: name of the network of keras.applications that is the backbone; None if there
+            is none.
+        application_ms: median time of a call of it in the same runtime, in milliseconds.
     """
 
     runtime: str
@@ -70,7 +74,7 @@ class Row:
     application_ms: float | None = None
 
     def cells(self) -> dict[str, str]:
-        """Gives the row of a table."""
+        """Gives the row of a table, texts by the name of the column."""
         difference = "-" if self.max_abs_diff is None else f"{self.max_abs_diff:.1e}"
         application = f"{self.application} {self.application_ms}" if self.application else "-"
         return {
@@ -96,28 +100,35 @@ def bench(
     seed: int = 0,
     progress: Callable[[Row], Any] = lambda row: None,
 ) -> list[Row]:
-    """Times a DMNN of the zoo at forced rates, in every runtime, against its layers without gates.
+    """Times a DMNN of the zoo at exact execution rates, in each runtime, against no gates.
 
-    The gates are random but exact: every image of a batch runs `rate` of all sub-blocks, another
-    set each. The controllers still work. Weights are random, with batch norm fitted to the
-    images. Calls of the two networks alternate.
+    Which sub-blocks run is random and differs between images, but every image runs exactly `rate`
+    of them. The controllers do all their work. The weights are random, and batch norm has the
+    statistics of random images. Calls of the DMNN and of the same layers without gates take turns.
 
     Args:
-        name: a DMNN of the zoo.
-        rates: shares of sub-blocks to run, in [0, 1].
-        runtimes: some of `batch_sizes()`; None for all ("tensorflow_training" only for images of
-            up to 64 pixels).
-        threads: of each runtime. TensorFlow takes the number only before its first computation.
-        repeats: timed calls for each gate pattern, of which there are four (two for large
-            batches).
-        seed: of weights, images and patterns.
-        progress: called with every `Row` as it comes.
+        name: name of a DMNN in the zoo.
+        rates: shares of the sub-blocks to run, in [0, 1].
+        runtimes: some of `batch_sizes()`; None for all. Training is left out by default for images
+            of more than 64 pixels a side.
+        threads: number of threads of each runtime. TensorFlow takes it only before its first
+            computation.
+        repeats: number of timed calls for each pattern of gates. There are four patterns, or two
+            for batches of more than 16 images.
+        seed: seed of the weights, images and patterns.
+        progress: called with each `Row` when it is measured.
 
     Returns:
         A list of `Row`.
 
     Raises:
-        ValueError: a network without gates, a rate outside [0, 1], an unknown runtime.
+        ValueError: the network has no gates, a rate lies outside [0, 1], a runtime is unknown, or
+            TensorFlow already runs with another number of threads.
+
+    Example:
+        >>> [row] = profile.bench("dmnn20", rates=[0.5], runtimes=["litert"])
+        >>> row.macs_share, row.ratio
+        (0.5089, 0.7299)
     """
     entry = find(name)
     if entry.family != "dmnn":
@@ -130,7 +141,7 @@ def bench(
         runtimes = [runtime for runtime in batches if runtime != TRAINING or small]
     check_runtimes(runtimes, list(batches))
     if bad := [rate for rate in rates if not 0 <= rate <= 1]:
-        raise ValueError(f"a rate is a share of sub-blocks, from 0 to 1, not {bad[0]}")
+        raise ValueError(f"a rate is a share of the sub-blocks, from 0 to 1, not {bad[0]}")
     set_tensorflow_threads(threads)
     keras.utils.set_random_seed(seed)
     model = zoo.load(name, weights=None)
@@ -140,15 +151,15 @@ def bench(
     with tempfile.TemporaryDirectory() as folder:
         for runtime in runtimes:
             for batch in batches[runtime]:
-                calls = _contenders(runtime, model, batch, threads, Path(folder))
+                calls = contenders(runtime, model, batch, threads, Path(folder))
                 for rate in rates:
                     rows.append(_measure(runtime, model, batch, threads, rate, calls, rng, repeats))
                     progress(rows[-1])
     return rows
 
 
-def _fit_batch_norm(model, rng):
-    """One pass in training mode that replaces the moving statistics, so that logits have the usual size."""
+def _fit_batch_norm(model: DMNN, rng: np.random.Generator) -> None:
+    """Gives batch norm the statistics of random images, so that logits have their usual size."""
     norms = [
         layer
         for layer in keras_private.flattened_layers(model)
@@ -162,121 +173,65 @@ def _fit_batch_norm(model, rng):
         norm.momentum = value
 
 
-def _images(model, batch, rng):
+def _images(model: DMNN, batch: int, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(0, 255, (batch, *model.input_shape[1:])).astype("float32")
 
 
-def _patterns(model, batch, rate, rng):
-    """Gates (batch, blocks, sub_blocks) with exactly the same number open for every image."""
+def _patterns(model: DMNN, batch: int, rate: float, rng: np.random.Generator) -> np.ndarray:
+    """Gives gates (batch, blocks, sub_blocks) with the same number open for every image."""
     shape = model.path_macs.shape
     size = int(np.prod(shape))
     opened = np.arange(size) < round(rate * size)
     return np.stack([rng.permutation(opened) for _ in range(batch)]).reshape(batch, *shape)
 
 
-def _contenders(runtime, model, batch, threads, folder):
-    """Functions (images, forced) -> logits: the gated network, its layers without gates, the application or None."""
-    forced, plain = with_forced_gates(model), without_gates(model)
-    application = _application(model)
-    if runtime == TENSORFLOW:
-        predict = lambda network, *inputs: network.predict(*inputs, batch_size=batch, verbose=0)  # noqa: E731
-        return (
-            lambda images, gates: predict(forced, [images, gates])["logits"],
-            lambda images, gates: predict(plain, images),
-            application and (lambda images, gates: predict(application, images)),
-        )
-    if runtime == TRAINING:
-        return _training_step(model, "sparse"), _training_step(model, "masked"), None
-    target = next(known for known in formats() if known.name == runtime)
-    job = WriteJob(None if batch > 1 else batch)
-
-    def runner(network):
-        path = folder / f"{network.name}_{batch}{target.suffix}"
-        target.write(network, path, job)
-        return target.runner(path, threads)
-
-    run, run_plain, run_application = (
-        runner(forced),
-        runner(plain),
-        application and runner(application),
-    )
-    return (
-        lambda images, gates: run(images=images, forced=gates)["logits"],
-        lambda images, gates: run_plain(images=images)["logits"],
-        application and (lambda images, gates: run_application(images=images)["logits"]),
-    )
-
-
-def _application(model):
-    if model.backbone not in APPLICATIONS:
-        return None
-    network = getattr(keras.applications, APPLICATIONS[model.backbone])
-    return network(
-        weights=None,
-        input_shape=model.input_shape[1:],
-        classes=model.num_classes,
-        classifier_activation=None,
-    )
-
-
-def _training_step(model, execution):
-    twin = DMNN.from_config(model.get_config())
-    twin.set_weights(model.get_weights())
-    twin.execution = execution
-    for layer in twin.layers:  # what the sparse form is for: fine-tuning with the paths fixed
-        layer.trainable = not isinstance(layer, PathController)
-    network = with_forced_gates(twin)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    network.compile(
-        keras.optimizers.SGD(1e-3, momentum=0.9), {"logits": loss, "gates": None}, jit_compile=False
-    )
-
-    def step(images, gates):
-        network.train_on_batch([images, gates], {"logits": np.zeros(len(images), "int32")})
-
-    return step
-
-
-def _measure(runtime, model, batch, threads, rate, calls, rng, repeats):
-    contender, reference, application = calls
+def _measure(
+    runtime: str,
+    model: DMNN,
+    batch: int,
+    threads: int,
+    rate: float,
+    calls: Contenders,
+    rng: np.random.Generator,
+    repeats: int,
+) -> Row:
     patterns = [_patterns(model, batch, rate, rng) for _ in range(4 if batch <= 16 else 2)]
     images = _images(model, batch, rng)
-    times, differences = [], []
+    seconds, differences = [], []
     for pattern in patterns:
         gates = np.where(pattern, FORCE, -FORCE).astype("float32")
-        found = contender(images, gates)  # the first call of a shape is slower: not timed
-        reference(images, gates)
+        found = calls.gated(images, gates)  # the first call of a shape is slower: not timed
+        calls.reference(images, gates)
         if found is not None:
             differences.append(float(np.abs(found - _masked(model, images, gates)).max()))
         for _ in range(repeats):
-            times.append([seconds_of(call, images, gates) for call in (contender, reference)])
+            pair = (calls.gated, calls.reference)
+            seconds.append([seconds_of(call, images, gates) for call in pair])
     application_ms = None
-    if application:
-        application(images, None)
-        application_ms = 1e3 * np.median(
-            [seconds_of(application, images, None) for _ in range(repeats)]
-        )
-    times = np.array(times)
-    shares = (
-        np.mean([model.macs_of(p).mean() for p in patterns])
-        / model.macs_of(np.ones_like(patterns[0][:1]))[0]
-    )
+    if calls.application:
+        calls.application(images, None)
+        of_calls = [seconds_of(calls.application, images, None) for _ in range(repeats)]
+        application_ms = round(float(1e3 * np.median(of_calls)), 3)
+    times = np.array(seconds)
+    all_on = model.macs_of(np.ones_like(patterns[0][:1]))[0]
+    share = np.mean([model.macs_of(pattern).mean() for pattern in patterns]) / all_on
     return Row(
         runtime,
         batch,
         threads,
         rate,
-        round(float(shares), 4),
+        round(float(share), 4),
         round(1e3 * float(np.median(times[:, 0])), 3),
         round(1e3 * float(np.median(times[:, 1])), 3),
         round(float(np.median(times[:, 0] / times[:, 1])), 4),
         max(differences, default=None),
-        APPLICATIONS.get(model.backbone) if application else None,
-        application_ms and round(float(application_ms), 3),
+        APPLICATIONS.get(model.backbone) if calls.application else None,
+        application_ms,
     )
 
 
-def _masked(model, images, gates):
+def _masked(model: DMNN, images: np.ndarray, gates: np.ndarray) -> np.ndarray:
+    """Gives the logits of the model run as "masked", with forced gates."""
     before = model.execution
     model.execution = "masked"
     try:
@@ -297,7 +252,7 @@ def _bench(name: str, request: BenchRequest) -> list[Row]:
 
 
 def _draw(model: DMNN, data: Any, folder: Path) -> list[Path]:
-    """Draws what the test images cost and which sub-blocks each class runs."""
+    """Draws what the test images cost and which sub-blocks run for each class."""
     images, labels = data.test.images, data.test.labels
     measured = measure(model, images, batch_size=500)
     rates, hard = folder / "execution_rates.png", folder / "easy_and_hard.png"

@@ -1,7 +1,7 @@
-"""Puppet-CNN: its table of sizes, its networks on the clock and its pictures."""
+"""Puppet-CNN: its table of sizes, the speed of its networks, and its pictures."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,11 @@ from keras_dynnets.studies.puppet_plots import (
 )
 
 PER_IMAGE = "tensorflow_per_image"
-GENERATOR = "_generator"  # the end of the name of a runtime that runs files with the generator
-BATCH = 64
+GENERATOR = "_generator"  # suffix of the names of runtimes for files with the generator
+BATCH = 64  # images a call in TensorFlow
+FILE_IMAGES = 32  # images that are run through a file, one a call
 
-# Puppet-CNN (arXiv 2411.12876): what is stored, in 1e6 bytes, by the most channels C
+# The stored values in 1e6 bytes by the largest number of channels C (arXiv 2411.12876v1, table 5).
 PUPPET = {64: 0.02, 128: 0.07, 256: 0.28, 512: 1.08, 1024: 4.26, 2048: 16.90, 4096: 67.35}
 
 
@@ -46,9 +47,10 @@ class Stored:
     """A row of Puppet-CNN's table of sizes.
 
     Attributes:
-        channels: C.
-        params: trainable values of our puppeteer. initial_state: the most that another initial state adds to them.
-        printed: megabytes in the paper.
+        channels: C, the largest number of channels of a convolution in the puppet.
+        params: number of trainable values of our puppeteer.
+        initial_state: number of values that a learned initial state ("rank_one") adds.
+        printed: size in the paper, in 1e6 bytes.
     """
 
     channels: int
@@ -57,8 +59,18 @@ class Stored:
     printed: float
 
 
-def puppet_table():
-    """Puppet-CNN's table of sizes, row by row: a list of `Stored`."""
+def puppet_table() -> list[Stored]:
+    """Counts the trainable values of puppeteers and gives the paper's sizes beside them.
+
+    Returns:
+        One row for each C in the paper, from 64 to 4096.
+
+    Example:
+        >>> [(row.channels, row.params) for row in profile.puppet_table()][:2]
+        [(64, 5056), (128, 18304)]
+
+    Reference: Xing and Wang, Puppet-CNN, arXiv 2411.12876v1, table 5.
+    """
     rows = []
     for channels, printed in PUPPET.items():
         puppeteers = [KernelODE(channels, state=state) for state in ("constant", "rank_one")]
@@ -70,7 +82,7 @@ def puppet_table():
 
 
 def table() -> Table:
-    """Gives the table of the command line."""
+    """Gives the paper's table of sizes with ours, for the command line."""
     rows = [
         {
             "C": str(row.channels),
@@ -85,7 +97,7 @@ def table() -> Table:
 
 
 def level_runtimes() -> list[str]:
-    """Lists the runtimes that a Puppet-CNN is compared with a plain CNN in."""
+    """Lists the runtimes in which a Puppet-CNN is compared with its plain CNN."""
     generators = [
         known.name + GENERATOR for known in formats() if known.own_runtime and known.tools
     ]
@@ -94,40 +106,52 @@ def level_runtimes() -> list[str]:
 
 def compare_levels(
     name: str,
-    runtimes: list[str] | None = None,
+    runtimes: Collection[str] | None = None,
     threads: int = 1,
     repeats: int = 5,
     seed: int = 0,
     progress: Callable[[Comparison], Any] = lambda row: None,
 ) -> list[Comparison]:
-    """Times a Puppet-CNN of the zoo in turn with the plain CNN that it is made of, both untrained.
+    """Times a Puppet-CNN of the zoo against the plain CNN that it is made of, both untrained.
 
-    The images differ in complexity, as many for each level. Where the depth adapts and the plain
-    network has two layers a width, both need about the same MACs.
+    The calls of the two networks are made in turn. The images differ in complexity; each level has
+    the same number of them. A network whose depth adapts and the plain network with two layers of
+    each width need about the same MACs.
 
     Args:
-        name: a Puppet-CNN of the zoo.
-        runtimes: some of `level_runtimes()`; None for all. "tensorflow": `predict` of eight
-            batches of 64 images; "tensorflow_per_image": one such batch with kernels generated
-            for each image, as the paper's authors do; "tensorflow_training": a step of 64 images
-            of each level, with the generation of their kernels; a format: 32 images, one a call,
-            through one file with the networks of all levels; "..._generator": the same through a
-            file with the generator, loaded before.
-        threads: of each runtime. TensorFlow takes the number only before its first computation.
-        repeats: timed calls of each.
-        seed: of weights and images.
+        name: name of a Puppet-CNN in the zoo.
+        runtimes: some of these; None for all. "tensorflow": `predict` of eight batches of 64
+            images. "tensorflow_per_image": one such batch with kernels generated for each image,
+            as in the paper. "tensorflow_training": a training step of 64 images for each level,
+            with the generation of the kernels. The name of a format: 32 images, one a call,
+            through a file with the networks of all levels. The name of a format followed by
+            "_generator": the same through a file with the generator, which has been loaded before.
+        threads: number of threads of each runtime. TensorFlow takes it only before its first
+            computation.
+        repeats: number of timed calls of each network.
+        seed: seed of weights and images.
         progress: called with every `Comparison` as it comes.
 
     Returns:
-        A list of `Comparison`.
+        A list of `Comparison`, one for each runtime, times in milliseconds.
 
     Raises:
-        ValueError: an unknown runtime.
+        ValueError: an unknown name or runtime, or an entry without a plain network to compare with.
+
+    Example:
+        >>> (row,) = profile.compare_levels("puppet_cnn_128", ["tensorflow"])
+        >>> row.ratio  # time of the Puppet-CNN / time of the plain CNN
     """
     runtimes = check_runtimes(runtimes, level_runtimes())
+    rival = find(name).rival
+    if rival is None:
+        raise ValueError(
+            f"{name} has no plain network to be compared with; give a Puppet-CNN of the zoo, such "
+            "as puppet_cnn"
+        )
     set_tensorflow_threads(threads)
     keras.utils.set_random_seed(seed)
-    model, plain = zoo.load(name, weights=None), zoo.load(find(name).rival, weights=None)
+    model, plain = zoo.load(name, weights=None), zoo.load(rival, weights=None)
     images = _varied(8 * BATCH, model.input_shape[1:], seed)
     model.calibrate(images)
     mean = float(np.mean(np.array(model.level_macs)[model.levels_of(images)]))
@@ -145,21 +169,42 @@ def compare_levels(
     return rows
 
 
-def _varied(n: int, shape: tuple, seed: int) -> np.ndarray:
-    """Makes images from flat to noisy."""
+def _varied(n: int, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Makes images from flat to noisy, (n, height, width, channels) in [0, 255]."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(n, *shape)) * np.linspace(2, 90, n)[:, None, None, None]
     base = rng.uniform(60, 200, (n, 1, 1, shape[-1]))
     return np.clip(rng.permutation(noise + base), 0, 255).astype("float32")
 
 
-def _calls(runtime, name, model, plain, images, threads, folder):
-    """Gives the two calls, functions of images, and the batch size."""
+def _calls(
+    runtime: str,
+    name: str,
+    model: Any,
+    plain: keras.Model,
+    images: np.ndarray,
+    threads: int,
+    folder: Path,
+) -> tuple[list[Callable[[np.ndarray], Any]], int]:
+    """Gives a call of the model and one of the plain network, functions of images.
+
+    Args:
+        runtime: one of `level_runtimes()`.
+        name: name of the model in the zoo.
+        model: the `PuppetCNN`.
+        plain: the plain network.
+        images: images of all levels, (n, height, width, channels).
+        threads: number of threads of the runtime of a format.
+        folder: folder for files.
+
+    Returns:
+        The two calls, and the number of images that run at once in them.
+    """
     if runtime == TENSORFLOW:
-        batches = range(0, len(images), BATCH)
+        starts = range(0, len(images), BATCH)
         return [
             lambda x: model.predict(x, BATCH, verbose=0),
-            lambda x: [plain.predict_on_batch(x[i : i + BATCH]) for i in batches],
+            lambda x: [plain.predict_on_batch(x[i : i + BATCH]) for i in starts],
         ], BATCH
     if runtime == PER_IMAGE:
         exact = zoo.load(name, weights=None, levels=None)
@@ -171,11 +216,21 @@ def _calls(runtime, name, model, plain, images, threads, folder):
     if runtime == TRAINING:
         steps = [call_in(runtime, network, BATCH, threads, folder) for network in (model, plain)]
         levels = model.levels_of(images)
-        batches = [
+        batches: list[Any] = [
             np.resize(images[levels == level], (BATCH, *images.shape[1:]))
             for level in np.unique(levels)
         ]
         return [lambda x, step=step: [step(batch) for batch in batches] for step in steps], BATCH
+    return _calls_of_files(runtime, model, plain, threads, folder), 1
+
+
+def _calls_of_files(
+    runtime: str, model: Any, plain: keras.Model, threads: int, folder: Path
+) -> list[Callable[[np.ndarray], Any]]:
+    """Writes a file of the model and one of the plain network, and gives a call of each.
+
+    The arguments are those of `_calls`; a call runs the first images one by one.
+    """
     kind = runtime.removesuffix(GENERATOR)
     target = next(known for known in formats() if known.name == kind)
     kernels = "generator" if runtime.endswith(GENERATOR) else "materialised"
@@ -187,10 +242,11 @@ def _calls(runtime, name, model, plain, images, threads, folder):
         target.write(deployment.single, path, WriteJob(1))
     session = target.runner(path, threads)
     runs = [lambda image: session(images=image), call_in(kind, plain, 1, threads, folder)]
-    return [lambda x, run=run: [run(image[None]) for image in x[:32]] for run in runs], 1
+    return [lambda x, run=run: [run(image[None]) for image in x[:FILE_IMAGES]] for run in runs]
 
 
 def _bench(name: str, request: BenchRequest) -> list[Comparison]:
+    """Times a Puppet-CNN as the command line asks for it."""
     request = request.without_rates()
     return compare_levels(
         name, request.runtimes, request.threads, request.repeats, progress=request.progress
@@ -198,7 +254,7 @@ def _bench(name: str, request: BenchRequest) -> list[Comparison]:
 
 
 def _draw(model: Any, data: Any, folder: Path) -> list[Path]:
-    """Draws complexity and depth of the test images, kernels, levels and stored bytes."""
+    """Draws the complexities and depths of the test images, kernels, levels and stored bytes."""
     images = data.test.images
     levels_curve(model, images[:500], folder / "levels.png")
     return [

@@ -1,34 +1,45 @@
-"""Pictures of a `PuppetCNN`: what it sees in images, what it makes of it, what it stores."""
+"""Pictures of a `PuppetCNN`: complexities of images, generated kernels, levels, stored bytes."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_dynnets.core import graph
 from keras_dynnets.families.puppet.input_complexity import complexity
+from keras_dynnets.families.puppet.model import PuppetCNN
 from keras_dynnets.measure.picture import BLUE, GREY, RED, WIDTH, write_picture
+from keras_dynnets.measure.plots import LIGHT_GREY
 
-SHOWN = 16  # input and output channels of a kernel
-EXACT = 8  # images at a time, each with kernels of its own
+SHOWN = 16  # input channels and output channels of a kernel that are drawn
+EXACT = 8  # images that run at once if each has kernels of its own
 
 
-def complexity_histogram(model, images, path):
-    """How complex images are, and how many layers run for them.
+def complexity_histogram(model: PuppetCNN, images: np.ndarray, path: str | os.PathLike) -> Path:
+    """Draws how complex images are, and how many convolutions run for them.
 
     Args:
-        model: a `PuppetCNN` that knows its training images.
+        model: a `PuppetCNN` that knows the complexities of its training images.
         images: (n, height, width, channels) in [0, 255].
-        path: the PNG file to write; its folder is made, an older file replaced whole.
+        path: path of the PNG file. Its folder is made if there is none, and an older file is
+            replaced.
 
     Returns:
-        The path, a `Path`.
+        The path.
 
     Raises:
-        ValueError: images that the model does not take, `path` does not end in .png.
+        ValueError: the images do not fit the model, or `path` does not end in ".png".
+
+    Example:
+        >>> profile.complexity_histogram(model, images, "complexity.png")
     """
     found = complexity(images)
     depths = np.array(model.depths)[model.levels_of(images)]
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         figure.set_size_inches(WIDTH, 3.6)
         left, right = figure.subplots(1, 2, width_ratios=(3, 2))
         bins = np.linspace(found.min(), found.max() + 1e-6, 41)
@@ -43,23 +54,34 @@ def complexity_histogram(model, images, path):
         right.set_xlabel("convolutions that run")
         right.set_title(f"mean: {depths.mean():.1f}", loc="left")
         for axes in (left, right):
-            axes.grid(axis="y", color="#e4e6e8", zorder=0)
+            axes.grid(axis="y", color=LIGHT_GREY, zorder=0)
 
     return write_picture(draw, path)
 
 
-def simple_and_complex(model, images, path, k=8):
-    """The images of the least and of the most complexity; above each its complexity and the convolutions that run.
+def simple_and_complex(
+    model: PuppetCNN, images: np.ndarray, path: str | os.PathLike, k: int = 8
+) -> Path:
+    """Draws the simplest and the most complex images.
+
+    Above each image stand its complexity and the number of convolutions that run for it.
 
     Args:
-        model, images, path: as in `complexity_histogram`.
-        k: images a row, or half of all where there are fewer.
+        model: a `PuppetCNN` that knows the complexities of its training images.
+        images: (n, height, width, channels) in [0, 255].
+        path: path of the PNG file. Its folder is made if there is none, and an older file is
+            replaced.
+        k: number of simple and of complex images, at most half of all images.
 
     Returns:
-        The path, a `Path`.
+        The path.
 
     Raises:
-        ValueError: images that the model does not take, `k` below 1, `path` does not end in .png.
+        ValueError: the images do not fit the model, `k` is below 1, or `path` does not end in
+            ".png".
+
+    Example:
+        >>> profile.simple_and_complex(model, images, "simple_and_complex.png", k=4)
     """
     if k < 1:
         raise ValueError(f"k is a number of images, 1 or more, not {k}")
@@ -68,7 +90,7 @@ def simple_and_complex(model, images, path, k=8):
     depths = np.array(model.depths)[model.levels_of(images)]
     order = np.argsort(found, kind="stable")
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         figure.set_size_inches(WIDTH, 0.8 + 2 * (0.25 + WIDTH / (k + 0.5)))
         grid = figure.subplots(2, k, squeeze=False)
         for row, chosen in zip(grid, (order[:k], order[::-1][:k]), strict=True):
@@ -91,27 +113,33 @@ def simple_and_complex(model, images, path, k=8):
     return write_picture(draw, path)
 
 
-def kernels_along_ode(model, path, level=None):
-    """Kernels of every layer of one of a `PuppetCNN`'s networks, in the order in which its ODE gives them.
+def kernels_along_ode(model: PuppetCNN, path: str | os.PathLike, level: int | None = None) -> Path:
+    """Draws the kernels of all layers of a level, in the order in which the ODE generates them.
 
-    A panel is a layer: its first kernels, one row an input channel, one column an output channel.
+    Each layer has a panel with its first 16 input channels as rows and its first 16 output
+    channels as columns.
 
     Args:
-        model: a `PuppetCNN`. path: as in `complexity_histogram`.
-        level: place in `model.depths`; default: the last.
+        model: a `PuppetCNN`.
+        path: path of the PNG file. Its folder is made if there is none, and an older file is
+            replaced.
+        level: an index into `model.depths`; None for the last level.
 
     Returns:
-        The path, a `Path`.
+        The path.
 
     Raises:
-        ValueError: there is no such level, `path` does not end in .png.
-    """
-    places = range(len(model.depths))
-    if level is not None and level not in places:
-        raise ValueError(f"{model.name} has levels 0 to {len(places) - 1}, not {level!r}")
-    kernels = model.puppet.kernels(places[-1] if level is None else level)
+        ValueError: there is no such level, or `path` does not end in ".png".
 
-    def draw(figure):
+    Example:
+        >>> profile.kernels_along_ode(model, "kernels.png", level=0)
+    """
+    levels = range(len(model.depths))
+    if level is not None and level not in levels:
+        raise ValueError(f"{model.name} has levels 0 to {len(levels) - 1}, not {level!r}")
+    kernels = model.puppet.kernels(levels[-1] if level is None else level)
+
+    def draw(figure: Any) -> None:
         columns = min(4, len(kernels))
         rows = -(-len(kernels) // columns)
         figure.set_size_inches(WIDTH, 0.6 + rows * (0.3 + WIDTH / columns))
@@ -132,22 +160,35 @@ def kernels_along_ode(model, path, level=None):
     return write_picture(draw, path)
 
 
-def levels_curve(model, images, path, counts=(1, 2, 4, 8, 16, 32)):
-    """How near networks of a few levels come to kernels generated for every image, as the levels grow in number.
+def levels_curve(
+    model: PuppetCNN,
+    images: np.ndarray,
+    path: str | os.PathLike,
+    counts: Sequence[int] = (1, 2, 4, 8, 16, 32),
+) -> dict[int, tuple[float, float]]:
+    """Draws how near levels come to kernels generated for every image, by the number of levels.
 
-    All of them have the batch-norm statistics of the exact form, so that nothing but the kernels and depths differ.
+    All networks have the batch-norm statistics of the form without levels, so that only kernels
+    and depths differ.
 
     Args:
-        model: a trained `PuppetCNN`. images: to compare logits on, and for the statistics; some hundred.
-        path: as in `complexity_histogram`.
+        model: a trained `PuppetCNN`.
+        images: images for the statistics and the comparison, some hundred, (n, height, width,
+            channels) in [0, 255].
+        path: path of the PNG file. Its folder is made if there is none, and an older file is
+            replaced.
         counts: numbers of levels.
 
     Returns:
-        Of each count, mean difference of the logits in parts of their deviation, and share of images with the same class
-        first; written beside the curve.
+        By the number of levels: the mean difference of the logits divided by their standard
+        deviation, and the share of images with the same class first.
 
     Raises:
-        ValueError: images that the model does not take, `path` does not end in .png.
+        ValueError: the images do not fit the model, or `path` does not end in ".png".
+
+    Example:
+        >>> found = profile.levels_curve(model, images, "levels.png", counts=(1, 8))
+        >>> difference, agreement = found[8]
     """
     images = np.asarray(images, "float32")
     exact = _with_levels(model, None)
@@ -162,7 +203,7 @@ def levels_curve(model, images, path, counts=(1, 2, 4, 8, 16, 32)):
         difference = float(np.abs(logits - wanted).mean() / wanted.std())
         found[count] = (difference, float((logits.argmax(-1) == wanted.argmax(-1)).mean()))
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         figure.set_size_inches(WIDTH, 3.4)
         for axes, values, label, color in zip(
             figure.subplots(1, 2),
@@ -177,24 +218,29 @@ def levels_curve(model, images, path, counts=(1, 2, 4, 8, 16, 32)):
             axes.set_xticks(list(found), [str(count) for count in found])
             axes.set_xlabel("levels")
             axes.set_ylabel(label)
-            axes.grid(color="#e4e6e8")
+            axes.grid(color=LIGHT_GREY)
         figure.suptitle("Levels against kernels generated for every image", x=0.01, ha="left")
 
     write_picture(draw, path)
     return found
 
 
-def stored_bytes(model, path):
-    """What a `PuppetCNN` stores, beside plain CNNs of its depths.
+def stored_bytes(model: PuppetCNN, path: str | os.PathLike) -> Path:
+    """Draws how many bytes a `PuppetCNN` stores, beside plain CNNs of its depths.
 
     Args:
-        model: a `PuppetCNN` of levels. path: as in `complexity_histogram`.
+        model: a `PuppetCNN` with levels.
+        path: path of the PNG file. Its folder is made if there is none, and an older file is
+            replaced.
 
     Returns:
-        The path, a `Path`.
+        The path.
 
     Raises:
-        ValueError: a model without levels, `path` does not end in .png.
+        ValueError: the model has no levels, or `path` does not end in ".png".
+
+    Example:
+        >>> profile.stored_bytes(model, "stored_bytes.png")
     """
     own = sum(int(np.prod(weight.shape)) for weight in model.puppet.weights) * 4 / 1e6
     levels = {depth: level for level, depth in enumerate(model.depths)}
@@ -202,7 +248,7 @@ def stored_bytes(model, path):
         depth: model.materialise(level).count_params() * 4 / 1e6 for depth, level in levels.items()
     }
 
-    def draw(figure):
+    def draw(figure: Any) -> None:
         figure.set_size_inches(WIDTH, 3.4)
         axes = figure.subplots()
         axes.plot(
@@ -222,15 +268,15 @@ def stored_bytes(model, path):
         axes.set_xticks(list(plain))
         axes.set_xlabel("convolutions")
         axes.set_ylabel("stored float32 values (MB)")
-        axes.grid(color="#e4e6e8")
+        axes.grid(color=LIGHT_GREY)
         axes.set_axisbelow(True)
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
 
     return write_picture(draw, path)
 
 
-def _with_levels(model, levels):
-    """The same weights with another number of levels; statistics are those of none."""
+def _with_levels(model: PuppetCNN, levels: int | None) -> PuppetCNN:
+    """Gives a model with the same weights and another number of levels, not yet calibrated."""
     other = type(model).from_config({**model.get_config(), "levels": levels})
     other.puppet.ode.set_weights(model.puppet.ode.get_weights())
     other.puppet.quantiles.assign(model.puppet.quantiles)
@@ -239,14 +285,15 @@ def _with_levels(model, levels):
     return other
 
 
-def _shades(count):
+def _shades(count: int) -> list[Any]:
+    """Gives colours from dark to bright."""
     import matplotlib
 
     return [matplotlib.colormaps["viridis"](x) for x in np.linspace(0.1, 0.9, count)]
 
 
-def _tiles(kernels):
-    """Kernels (height, width, inputs, outputs) side by side, a white line between."""
+def _tiles(kernels: np.ndarray) -> np.ndarray:
+    """Puts kernels (height, width, inputs, outputs) side by side, with a white line between."""
     height, width, inputs, outputs = kernels.shape
     canvas = np.zeros((inputs, height + 1, outputs, width + 1), kernels.dtype)
     canvas[:, :height, :, :width] = kernels.transpose(2, 0, 3, 1)

@@ -1,6 +1,8 @@
-"""TissueNet: its tables of parameters, FLOPs and efficiencies, ours beside theirs."""
+"""TissueNet: its tables of parameters, FLOPs and efficiencies, ours beside the paper's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from keras_dynnets import zoo
 from keras_dynnets.measure.counting import count
@@ -11,13 +13,17 @@ UNITS = {"M": 1e6, "1e8": 1e8, "G": 1e9}
 
 @dataclass(frozen=True)
 class Printed:
-    """A row of a table in TissueNet (arXiv 2205.01508, tables 1 to 4) and the network it is about.
+    """A row of a table in TissueNet (arXiv 2205.01508, tables 1 to 4).
 
     Attributes:
-        entry, options: the network in our zoo.
-        params, flops: as printed, in 1e6 and in `unit`, one of `UNITS`.
-        accuracy: top-1 in %.
-        ce, se: efficiencies as printed; None where the text has none.
+        entry: name in our zoo of the network that the row is about.
+        params: parameters as printed, in 1e6.
+        flops: FLOPs as printed, in `unit`.
+        unit: one of `UNITS`.
+        accuracy: top-1 accuracy in %.
+        ce: computation efficiency as printed; None where the paper prints none.
+        se: storage efficiency as printed; None where the paper prints none.
+        options: options of `zoo.load` for the network.
     """
 
     entry: str
@@ -31,7 +37,7 @@ class Printed:
 
 
 _100 = {"num_classes": 100}
-# data set: groups of a baseline and the networks held against it
+# By data set, groups of rows: a baseline, then the networks that the paper compares with it.
 TISSUE = {
     "MNIST": [
         [
@@ -77,13 +83,15 @@ TISSUE = {
 
 @dataclass(frozen=True)
 class Ours:
-    """What we count where a row is printed.
+    """Our counts for a row that the paper prints.
 
     Attributes:
-        data: its data set.
+        data: name of its data set.
         printed: the row.
-        params: trainable values. flops: in the paper's convention.
-        ce, se: efficiencies by our counts and the paper's accuracies.
+        params: number of trainable values.
+        flops: FLOPs for one image in the paper's convention (see `cost.layer_flops`).
+        ce: computation efficiency by our counts and the paper's accuracies.
+        se: storage efficiency by our counts and the paper's accuracies.
     """
 
     data: str
@@ -94,17 +102,24 @@ class Ours:
     se: float
 
 
-def tissue_table(build=zoo.load):
-    """TissueNet's tables, row by row.
+def tissue_table(build: Callable[..., Any] = zoo.load) -> list[Ours]:
+    """Counts the networks in the tables of TissueNet.
 
-    Left out are the rows that no uniform rule reproduces (ResNet-18 with c_h = 4 in all stages,
-    ResNet-34) and MobileNetV2 on CIFAR-100.
+    The rows that no uniform rule reproduces (ResNet-18 with c_h = 4 in all stages, ResNet-34) and
+    MobileNetV2 on CIFAR-100 are left out.
 
     Args:
-        build: called with a name, `weights=None` and options, gives the network.
+        build: called as `build(name, weights=None, **options)`; gives the network of that name.
 
     Returns:
-        A list of `Ours`.
+        A list of `Ours`, a row for each row of the paper.
+
+    Example:
+        >>> [(row.printed.entry, row.params) for row in profile.tissue_table()][:2]
+        [('mlp', 545810), ('tissue_mlp', 16474)]
+
+    Reference: Lan et al., TissueNet, arXiv 2205.01508, tables 1 to 4; the efficiencies CE and SE,
+    section 4.1.
     """
     rows = []
     for data, groups in TISSUE.items():
@@ -147,7 +162,10 @@ def table() -> Table:
 
 
 def _point(name: str, accuracy: float, flops: float, params: float) -> Point:
-    """A point as printed: FLOPs as half as many MACs, bytes of the parameters in float32."""
+    """Makes a point of the paper's accuracy in %, FLOPs and parameters.
+
+    A MAC is two FLOPs, and a parameter has the four bytes of float32.
+    """
     return Point(name, accuracy / 100, flops / 2, 4 * params)
 
 

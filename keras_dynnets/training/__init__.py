@@ -1,4 +1,9 @@
-"""What surrounds `model.fit`: data, recipes, runs, evaluation and publishing."""
+"""Training by recipes: data, recipes, runs and evaluation.
+
+Example:
+    >>> from keras_dynnets.training import find_recipe, train
+    >>> results = train(find_recipe("resnet20", "cifar10"), "runs/resnet20-cifar10")
+"""
 
 from keras_dynnets.training.data.batches import Batches
 from keras_dynnets.training.data.datasets import load_data

@@ -1,4 +1,4 @@
-"""The accuracy of a model, and what its images cost, on labelled images."""
+"""The accuracy of a model on labelled images, and the work that these images take."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,20 +16,31 @@ def evaluate(
     batch_size: int = 500,
     progress: Callable[[int], Any] = lambda done: None,
 ) -> dict[str, Any]:
-    """Measures top-1 accuracy on a split, and what the model's family adds to it.
+    """Measures the top-1 accuracy of a model, and the metrics that its family adds.
 
     Args:
-        model: a model of the zoo, or any that `profile.measure` takes.
-        split: labelled images.
-        batch_size: images a step.
-        progress: called with the number of images that are done.
+        model: a Keras model from images (batch, height, width, channels) in [0, 255] to logits
+            (batch, classes), of the zoo or your own.
+        split: the labelled images.
+        batch_size: number of images in a step.
+        progress: called now and then with the number of images that are done.
 
     Returns:
-        A dict with `accuracy` in [0, 1] and `images`, their number. A model that skips work adds
-        `macs_mean`, `macs_all_on` (MACs for one image) and `macs_share`, one with gates
-        `execution_rate`, one that detaches into several `sub_models`, the accuracy of each.
+        A dictionary with `accuracy`, in [0, 1], and `images`, the number of images. A model that
+        can skip work adds `macs_mean` and `macs_all_on`, the mean and the largest number of MACs
+        for one image, and `macs_share`, the first divided by the second. A model with gates adds
+        `execution_rate`, the share of its sub-blocks that ran. A model that consists of several
+        adds `sub_models`, the accuracy of each by its name.
+
+    Raises:
+        ValueError: the images do not have the shape that the model takes.
+
+    Example:
+        >>> model = zoo.load("resnet20", weights="cifar10")
+        >>> evaluate(model, load_data("cifar10").test)["accuracy"]
     """
-    measured = measure(model, split.images, batch_size, progress)
+    images: Any = split.images  # an array, or files that are indexed like one
+    measured = measure(model, images, batch_size, progress)
     accuracy = float((measured.logits.argmax(-1) == split.labels).mean())
 
     def accuracy_of(part: keras.Model) -> float:

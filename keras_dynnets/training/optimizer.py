@@ -1,4 +1,4 @@
-"""Optimiser, learning rate and loss of a recipe."""
+"""The optimiser, the learning rate and the loss of a recipe."""
 
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -12,15 +12,17 @@ from keras_dynnets.training.recipe import Recipe
 def compile_for(
     model: keras.Model, recipe: Recipe, steps: int, undecayed: Collection[Any] = ()
 ) -> None:
-    """Compiles a model with a recipe's optimiser and loss.
+    """Compiles a model with the optimiser and the loss of a recipe.
 
-    On a CPU without XLA, which trains convolutions slower there than TensorFlow's own kernels.
+    On a CPU, TensorFlow trains without XLA, whose convolutions are slower there than TensorFlow's
+    own.
 
     Args:
-        model: the model.
+        model: a model from images to logits (batch, classes).
         recipe: the recipe.
-        steps: batches in an epoch.
-        undecayed: variables without weight decay, besides biases and batch-norm parameters.
+        steps: number of batches in an epoch.
+        undecayed: variables that get no weight decay. Biases and the parameters of batch norm
+            never get any.
     """
     schedule = _schedule(recipe, steps)
     decay = recipe.weight_decay or None
@@ -47,6 +49,7 @@ def compile_for(
 
 
 def _schedule(recipe: Recipe, steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """Gives the learning rate of a recipe for each step."""
     warmup = round(recipe.warmup_epochs * steps)
     if recipe.drops:
         return StepDecay(recipe.learning_rate, warmup, [drop * steps for drop in recipe.drops])
@@ -62,12 +65,17 @@ def _schedule(recipe: Recipe, steps: int) -> keras.optimizers.schedules.Learning
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
 class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear warm-up, then a learning rate that is divided by ten at some steps.
+    """A learning rate that rises linearly and is then divided by ten at given steps.
 
     Args:
-        learning_rate: at the end of the warm-up.
-        warmup_steps: steps of the warm-up, 0 for none.
-        drops: steps that divide the rate by ten, counted from the start of the training.
+        learning_rate: learning rate at the end of the warm-up.
+        warmup_steps: number of steps of the warm-up, during which the rate rises from 0; 0 for
+            none.
+        drops: steps at which the rate is divided by ten, counted from the start of the training.
+
+    Example:
+        >>> schedule = StepDecay(0.1, warmup_steps=0, drops=[1000])
+        >>> schedule(1500)  # 0.01
     """
 
     def __init__(self, learning_rate: float, warmup_steps: int, drops: Sequence[int]):
@@ -75,7 +83,7 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps = warmup_steps
         self.drops = tuple(drops)
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         step = keras.ops.cast(step, "float32")
         drops = keras.ops.convert_to_tensor(self.drops, "float32")
         passed = keras.ops.sum(keras.ops.cast(step >= drops, "float32"))
@@ -84,7 +92,7 @@ class StepDecay(keras.optimizers.schedules.LearningRateSchedule):
             warm = keras.ops.minimum(1.0, step / self.warmup_steps)
         return self.learning_rate * warm * keras.ops.power(0.1, passed)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "learning_rate": self.learning_rate,
             "warmup_steps": self.warmup_steps,

@@ -1,27 +1,35 @@
-"""Training recipes: everything that decides a result, in one file."""
+"""Training recipes: files that hold everything that decides the result of a training."""
 
-from importlib import resources
+import json
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from keras_dynnets.core.registry import find, resolved
+from keras_dynnets.core.registry import ENTRIES, find, resolved
 
-FOLDER = resources.files("keras_dynnets.training") / "recipes"
+FOLDER = Path(__file__).parent / "recipes"
+ENDINGS = (".yaml", ".yml")
 
 
 class Recipe(BaseModel):
     """How one entry of the zoo is trained on one data set.
 
-    The learning rate rises linearly in the warm-up, then follows a cosine to zero or is divided
-    by ten at each of `drops`. The optimiser is Nesterov SGD or Adam, with decoupled weight decay
-    on kernels only.
+    The learning rate rises linearly during the warm-up. Then it falls to zero along a cosine, or
+    it is divided by ten at each of `drops`. The optimiser is SGD with Nesterov momentum, or Adam.
+    Weight decay is decoupled from the gradient and applies to kernels only.
 
-    A recipe file may name another recipe as its `base`: it then has that one's fields, and gives
-    only those that differ. What only one family of networks has stands in the section `family`,
-    which that family validates.
+    A recipe file may name another recipe as its `base`. It then has the fields of that recipe and
+    gives only those that differ; a field that holds a mapping, such as `options`, replaces the
+    whole mapping of the base. Fields that only one family of networks has stand in the section
+    `family`, which that family validates.
+
+    Example:
+        >>> recipe = find_recipe("resnet20", "cifar10")
+        >>> longer = recipe.model_copy(update={"epochs": 45})
+        >>> train(longer, "runs/longer")
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,113 +39,200 @@ class Recipe(BaseModel):
     variant: str = Field(
         default="",
         pattern="^[a-z0-9_]*$",
-        description="tells the weights of an entry apart that learned from one data set",
+        description="distinguishes several trainings of one entry on one data set; part of the tag",
     )
-    epochs: int = Field(gt=0)
-    batch_size: int = Field(gt=0, description="images in a step")
-    learning_rate: float = Field(gt=0, description="at the end of the warm-up")
-    warmup_epochs: float = Field(ge=0)
-    optimizer: Literal["sgd", "adam"] = "sgd"
-    epsilon: float = Field(default=1e-7, gt=0, description="of Adam")
+    epochs: int = Field(gt=0, description="number of passes over the training images")
+    batch_size: int = Field(gt=0, description="number of images in a step")
+    learning_rate: float = Field(gt=0, description="learning rate at the end of the warm-up")
+    warmup_epochs: float = Field(ge=0, description="length of the warm-up in epochs; 0 for none")
+    optimizer: Literal["sgd", "adam"] = Field(
+        default="sgd", description="SGD with Nesterov momentum, or Adam"
+    )
+    epsilon: float = Field(default=1e-7, gt=0, description="epsilon of Adam")
     drops: tuple[int, ...] = Field(
-        default=(), description="epochs that divide the learning rate by ten, instead of the cosine"
+        default=(), description="epochs that divide the learning rate by ten; none for a cosine"
     )
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of SGD")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(
-        ge=0, description="a step shrinks kernels by this times the learning rate"
+        ge=0, description="a step shrinks each kernel by this times the learning rate"
     )
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    flip: bool = Field(default=True, description="mirror half of the images")
-    translate: int = Field(default=4, ge=0, description="pixels that an image moves at most")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the label that all classes divide equally"
+    )
+    flip: bool = Field(default=True, description="whether half of the images are mirrored")
+    translate: int = Field(
+        default=4, ge=0, description="largest number of pixels by which an image is moved"
+    )
     resized_crop: bool = Field(
-        default=False, description="random-size crops instead of moves, for images in files"
+        default=False,
+        description="whether a random part of each image is resized, instead of moving the image; "
+        "for images in files",
     )
     image_size: int | None = Field(
-        default=None, gt=0, description="pixels, for images in files; default: the entry's own"
+        default=None,
+        gt=0,
+        description="height and width in pixels of images in files; default: those of the entry",
     )
-    validation: int = Field(default=2000, gt=0, description="training images set aside")
+    validation: int = Field(
+        default=2000, gt=0, description="number of training images set aside for validation"
+    )
     train_images: int | None = Field(
-        default=None, gt=0, description="how many of the others to train with; default: all"
+        default=None, gt=0, description="number of the other images to train on; default: all"
     )
-    seed: int = 0
+    seed: int = Field(
+        default=0, description="seed of the weights, the order of images and their random changes"
+    )
     dtype_policy: Literal["float32", "mixed_bfloat16"] = Field(
-        default="float32", description="of the training alone; evaluation is in float32"
+        default="float32", description="precision of the training; evaluation is always in float32"
     )
-    options: dict = Field(default={}, description="options of zoo.load, such as target_rate")
-    family: dict = Field(default={}, description="fields that only the entry's family has")
+    options: dict = Field(default={}, description="options of zoo.load for the entry")
+    family: dict = Field(default={}, description="fields that only the family of the entry has")
 
     @property
     def tag(self) -> str:
-        """The tag of its published weights, which is part of the run's default folder too."""
+        """The tag of the published weights, such as "cifar10" or "cifar10_15k"."""
         return "_".join(filter(None, (self.data, self.variant)))
 
     def family_section(self) -> BaseModel | None:
-        """Gives the section `family`, validated by the family of the entry.
+        """Validates the section `family` by the family of the entry.
+
+        Returns:
+            The section; None if the family has no fields of its own.
 
         Raises:
-            ValueError: fields that the family does not have, or with wrong values.
+            ValueError: the family does not have one of the fields, or a value is wrong.
         """
         section = resolved(find(self.entry).recipe_section)
         if section is None:
             if self.family:
                 raise ValueError(
-                    f"{self.entry} takes no recipe fields of its family, so remove the section "
-                    f"family: {self.family}"
+                    f"{self.entry} has no recipe fields of its own, so remove the section family: "
+                    f"{self.family}"
                 )
             return None
         try:
             return section.model_validate(self.family)
         except ValidationError as error:
-            raise ValueError(f"section family of a recipe for {self.entry}: {error}") from error
+            raise ValueError(
+                f"the section family does not fit the entry {self.entry}: {error}"
+            ) from error
+
+    def trains_like(self, other: "Recipe") -> bool:
+        """Says whether another recipe gives the same training.
+
+        Unlike `==`, it finds no difference between a field of the section `family` that is left
+        out and one that is given with its default value.
+
+        Args:
+            other: the other recipe.
+        """
+        common = {"family": {}}
+        same = self.model_copy(update=common) == other.model_copy(update=common)
+        return same and self.family_section() == other.family_section()
 
 
 def recipe_names() -> list[str]:
     """Lists the names of the recipes that the package carries."""
-    names = (path.name for path in FOLDER.iterdir())
-    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def find_recipe(entry: str, data: str, path: str | Path | None = None) -> Recipe:
-    """Gives the recipe of an entry and data set, or the one asked for.
+def find_recipe(entry: str, data: str, path: str | os.PathLike | None = None) -> Recipe:
+    """Gives the recipe for an entry and a data set, or the one that is asked for.
 
     Args:
         entry: name of the network.
         data: name of the data set.
-        path: a recipe file, or the name of one of the package's; None for `entry_data`.
+        path: path of a recipe file (.yaml), or the name of a recipe of the package. The default is
+            the package's recipe called `{entry}_{data}`.
+
+    Returns:
+        The recipe, with the fields of its base filled in.
 
     Raises:
-        FileNotFoundError: there is none; the message lists those that there are.
-        ValueError: the file is not a recipe; the message says where.
+        FileNotFoundError: there is no such recipe; the message lists those of the package.
+        ValueError: the file is not a valid recipe; the message says why.
+
+    Example:
+        >>> find_recipe("resnet20", "cifar10").epochs
+        20
     """
-    name = str(path or f"{entry}_{data}")
-    source = Path(name) if path and name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    source = _place(str(path or f"{entry}_{data}"), Path())
     fields = _fields(source, ())
     try:
         recipe = Recipe.model_validate(fields)
         recipe.family_section()
-    except ValueError as error:  # pydantic's ValidationError is one
+    except ValueError as error:  # pydantic's ValidationError is a ValueError
         raise ValueError(f"{source} is not a valid recipe: {error}") from error
     return recipe
 
 
-def _fields(source: Any, seen: tuple) -> dict:
-    """Reads the fields of a recipe file, over those of its base."""
+def _place(name: str, folder: Path) -> Path:
+    """Gives the path of a recipe: a file in `folder`, or a recipe of the package by its name."""
+    return folder / name if name.endswith(ENDINGS) else FOLDER / f"{name}.yaml"
+
+
+def _fields(source: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
+    """Reads the fields of a recipe file, with those of its base.
+
+    Args:
+        source: the file.
+        readers: the files whose base this one is, in the order in which they were read.
+    """
+    asked = f", which {readers[-1]} names as its base" if readers else ""
+    if source.resolve() in [reader.resolve() for reader in readers]:
+        chain = " -> ".join(str(path) for path in (*readers, source))
+        raise ValueError(f"a recipe cannot be its own base: {chain}; remove one of these bases")
     if not source.is_file():
         raise FileNotFoundError(
-            f"no recipe {source.name}; there are {', '.join(recipe_names())}, or give a file of "
-            "your own"
+            f"no recipe {source.name}{asked}; the package has {', '.join(recipe_names())}; or give "
+            "a file of your own (.yaml)"
         )
-    if str(source) in seen:
-        raise ValueError(f"{source} is a base of itself, through {', '.join(seen)}")
     try:
         fields = yaml.safe_load(source.read_text())
     except yaml.YAMLError as error:
         raise ValueError(f"{source} is not a valid recipe: {error}") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"{source} is not a valid recipe: it has no fields")
+        raise ValueError(
+            f"{source} is not a valid recipe: it holds no fields, such as `epochs: 20`"
+        )
     if "base" not in fields:
         return fields
-    base = str(fields.pop("base"))
-    folder = source.parent if isinstance(source, Path) else FOLDER
-    place = folder / base if base.endswith((".yaml", ".yml")) else FOLDER / f"{base}.yaml"
-    return {**_fields(place, (*seen, str(source))), **fields}
+    base = _place(str(fields.pop("base")), source.parent)
+    return {**_fields(base, (*readers, source)), **fields}
+
+
+def recorded_recipe(file: str | os.PathLike) -> Recipe:
+    """Reads the `recipe.json` of a run folder, also of a run of an earlier version.
+
+    Earlier versions had the fields of every family beside the common fields, for every entry. Here
+    the fields of the entry's own family move into the section `family`. Fields of other families
+    are dropped if they have their default values, since they have no effect.
+
+    Args:
+        file: path of the `recipe.json`.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: the file is not a recipe, or it has a field that no family knows.
+    """
+    fields = json.loads(Path(file).read_text())
+    moved = {name: fields.pop(name) for name in {*fields} - {*Recipe.model_fields}}
+    if moved:
+        sections = {resolved(entry.recipe_section) for entry in ENTRIES.values()} - {None}
+        known = {name: field for s in sections for name, field in s.model_fields.items()}
+        section = resolved(find(fields.get("entry", "")).recipe_section)
+        own = section.model_fields if section else {}
+        fields["family"] = {**fields.get("family", {})}
+        for name, value in moved.items():
+            if name in own:
+                fields["family"][name] = value
+            elif name not in known or value != known[name].get_default():
+                fields[name] = value  # the validation refuses it by its name
+    try:
+        recipe = Recipe.model_validate(fields)
+        recipe.family_section()
+    except ValueError as error:
+        raise ValueError(f"{file} is not a valid recipe: {error}") from error
+    return recipe

@@ -1,4 +1,4 @@
-"""From a recipe to a run folder: weights, log and results."""
+"""Trains by a recipe and fills a run folder with weights, a log and results."""
 
 import contextlib
 import json
@@ -20,7 +20,7 @@ from keras_dynnets.training.data.batches import Batches, OneHot
 from keras_dynnets.training.data.datasets import Data, load_data
 from keras_dynnets.training.evaluate import evaluate
 from keras_dynnets.training.optimizer import compile_for
-from keras_dynnets.training.recipe import Recipe
+from keras_dynnets.training.recipe import Recipe, recorded_recipe
 
 
 def train(
@@ -31,27 +31,37 @@ def train(
     verbose: int = 2,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, Any]:
-    """Trains by a recipe.
+    """Trains an entry of the zoo by a recipe and evaluates it.
 
-    The same call goes on where a stopped one left off, and gives the results of a finished run at
-    once. The run folder gets `recipe.json`, `log.csv` (a row for each epoch) and `backup/` while
-    it runs, then `model.weights.h5` and `results.json`. The final weights are those of the last
-    epoch: the learning rate has ended at zero, and nothing is chosen by accuracy.
+    The run folder gets `recipe.json` and `data.json`, which say what is trained on which images,
+    `log.csv`, with a row for each epoch, and the folder `backup` while the training runs. At the
+    end it gets `model.weights.h5` and `results.json`. The same call resumes a training that was
+    stopped, and returns the recorded results of one that is finished.
+
+    The weights are those of the last epoch, when the learning rate has fallen to its lowest value.
+    No choice is made by accuracy.
 
     Args:
-        recipe: a `Recipe`.
-        folder: the run folder; it is made if it does not exist.
-        data_dir: see `load_data`.
-        steps: batches in an epoch at most, to try a recipe out; None for all.
-        verbose: as for `model.fit`.
-        callbacks: more Keras callbacks, such as one that shows progress.
+        recipe: the recipe.
+        folder: the run folder. It is made if it does not exist.
+        data_dir: where the data lies, see `load_data`.
+        steps: largest number of batches in an epoch, to try a recipe out; None for all.
+        verbose: what `model.fit` prints: 0 for nothing, 1 for a progress bar, 2 for a line an
+            epoch.
+        callbacks: further Keras callbacks, such as one that shows the progress.
 
     Returns:
-        The results: `test` and `validation` (see `evaluate`), `seconds`, `hardware`, `versions`.
+        A dictionary with `test` and `validation` (see `evaluate`), `seconds` (the training time),
+        `hardware` and `versions` (of the libraries).
 
     Raises:
-        ValueError: a recipe with fields that the family does not have, a folder with a run of
-            another recipe or other data, or too few images for a batch.
+        ValueError: the recipe has fields that the family does not have, the folder holds a run of
+            another recipe or on other data, or there are too few images for a batch.
+        RuntimeError: the data set is not on this machine and could not be downloaded.
+
+    Example:
+        >>> results = train(find_recipe("resnet20", "cifar10"), "runs/resnet20-cifar10")
+        >>> results["test"]["accuracy"]
     """
     folder, section = Path(folder), recipe.family_section()
     data = recipe_data(recipe, data_dir)
@@ -80,15 +90,16 @@ def train(
     )
     if not len(batches) or not len(data.validation):
         raise ValueError(
-            f"{recipe.data} has {len(images)} images to train with, too few for a batch of "
-            f"{recipe.batch_size} (of one level), and {len(data.validation)} set aside; give more "
-            "images or a smaller batch_size"
+            f"{recipe.data} has {len(images)} images to train on and {len(data.validation)} for "
+            f"validation; a batch takes {recipe.batch_size} images (of one group, if the network "
+            "trains in groups) and validation at least one; give more images, or a recipe with a "
+            "smaller batch_size"
         )
     compile_for(model, recipe, len(batches), plan.undecayed)
     clock = _fit(model, recipe, folder, data, batches, plan, verbose, callbacks)
     plan.finish(images.images)
     model.save_weights(folder / "model.weights.h5")
-    # The results are those of the file in float32, whatever the training computed in.
+    # The file is evaluated in float32, whatever precision the training had.
     trained = zoo.load(recipe.entry, folder / "model.weights.h5", **form)
     results = {
         "test": evaluate(trained, data.test),
@@ -111,7 +122,11 @@ def _fit(
     verbose: int,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> "_Clock":
-    """Runs `model.fit` with backups, a log and the family's callbacks; gives the clock."""
+    """Runs `model.fit` with backups, a log and the callbacks of the family.
+
+    Returns:
+        The callback that has measured the training time.
+    """
     labels = data.validation.labels
     if recipe.label_smoothing:
         labels = np.eye(len(data.classes), dtype="float32")[labels]
@@ -135,7 +150,21 @@ def _fit(
 
 
 def recipe_data(recipe: Recipe, data_dir: str | os.PathLike | None = None) -> Data:
-    """Loads the data that a recipe names; images in files in the size of the recipe or entry."""
+    """Loads the data set of a recipe.
+
+    Images in files are read in the size that the recipe gives, or else in the entry's own.
+
+    Args:
+        recipe: the recipe.
+        data_dir: where the data lies, see `load_data`.
+
+    Returns:
+        The data set.
+
+    Raises:
+        ValueError: see `load_data`.
+        RuntimeError: see `load_data`.
+    """
     height, _, channels = find(recipe.entry).input_shape
     size = recipe.image_size or height
     return load_data(recipe.data, data_dir, recipe.validation, recipe.seed, size, channels)
@@ -143,7 +172,7 @@ def recipe_data(recipe: Recipe, data_dir: str | os.PathLike | None = None) -> Da
 
 @contextlib.contextmanager
 def _dtype_policy(name: str) -> Iterator[None]:
-    """Has layers that are made inside compute with this policy."""
+    """Gives the layers that are made inside a `with` block this dtype policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -153,7 +182,7 @@ def _dtype_policy(name: str) -> Iterator[None]:
 
 
 def _hardware() -> str:
-    """Names the processor, and the accelerators that compute beside it."""
+    """Names the processor with its number of cores, and the accelerators beside it."""
     cpus = Path("/proc/cpuinfo")
     lines = cpus.read_text().splitlines() if cpus.is_file() else []
     models = (line.split(":")[1].strip() for line in lines if line.startswith("model name"))
@@ -166,10 +195,10 @@ def _hardware() -> str:
 
 
 def _claim(folder: Path, recipe: Recipe, data: Data) -> None:
-    """Marks the folder as the run of this recipe on this data, or refuses another's folder."""
+    """Writes into the run folder what is trained, or refuses a folder that holds another run."""
     folder.mkdir(parents=True, exist_ok=True)
     marker, seen = folder / "recipe.json", folder / "data.json"
-    if marker.is_file() and Recipe.model_validate_json(marker.read_text()) != recipe:
+    if marker.is_file() and not recorded_recipe(marker).trains_like(recipe):
         raise ValueError(
             f"{folder} holds a run of another recipe ({marker}); choose another folder with --out"
         )
@@ -186,7 +215,11 @@ def _claim(folder: Path, recipe: Recipe, data: Data) -> None:
 
 
 class _StartEpoch(keras.callbacks.Callback):
-    """Starts every epoch with the order of images and the random states that follow from it."""
+    """Sets the order of images and the random states of an epoch by its number.
+
+    Args:
+        batches: the batches that the training reads.
+    """
 
     def __init__(self, batches: Batches):
         super().__init__()
@@ -194,7 +227,7 @@ class _StartEpoch(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self.batches.start_epoch(epoch)
-        # The backup does not hold the random states of gates and dropout.
+        # The backup of a stopped training does not hold the random states of gates and dropout.
         for variable in self.model.variables:
             if variable.name == "seed_generator_state":
                 state = keras.ops.convert_to_numpy(variable)
@@ -202,7 +235,11 @@ class _StartEpoch(keras.callbacks.Callback):
 
 
 class _Clock(keras.callbacks.Callback):
-    """Counts the seconds of a training, over all the times that it was resumed."""
+    """Counts the seconds of all epochs of a training, however often it was resumed.
+
+    Args:
+        path: the file that keeps the number while the training is stopped.
+    """
 
     def __init__(self, path: Path):
         super().__init__()

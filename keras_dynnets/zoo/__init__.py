@@ -1,4 +1,9 @@
-"""Networks by name: list them, load them, register your own, say where weights come from."""
+"""Networks by name: lists them, loads them with their weights, and registers your own.
+
+Example:
+    >>> from keras_dynnets import zoo
+    >>> model = zoo.load("resnet20", weights="cifar10")
+"""
 
 from keras_dynnets.core.registry import Entry, register
 from keras_dynnets.zoo.load import UntrainedModelWarning, load

@@ -1,4 +1,4 @@
-"""From a name to a model with its weights."""
+"""Loads a network by its name, with its weights."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ log = logging.getLogger("keras_dynnets")
 
 
 class UntrainedModelWarning(UserWarning):
-    """A model comes with random weights because none are published for it."""
+    """Warns that a model has random weights, because none are published for it."""
 
 
 def load(
@@ -26,30 +26,33 @@ def load(
     input_shape: Collection[int] | None = None,
     **options: Any,
 ) -> Any:
-    """Loads a network of the zoo, logits out.
+    """Loads a network of the zoo.
+
+    The network takes images in [0, 255], float32 (batch, height, width, channels), normalises them
+    itself and gives logits (batch, num_classes).
 
     Args:
         name: one of `list_models()`.
-        weights: a published tag such as "cifar10"; the path of a `.weights.h5` file; None for
-            random weights; "default" for the first published tag, or, with an
-            `UntrainedModelWarning`, random weights where nothing is published.
-        num_classes: size of the logits. Where published weights have another number, the model
-            gets a new head on pretrained layers, and the log names the new tensors.
-        input_shape: (height, width, channels). Images are in [0, 255]; the model normalises them.
-        **options: options of the network, such as `target_rate` of a DMNN; for a network that
-            detaches, also those that ask for one of its parts (`sub_model`, `width`), of which
-            alone the weights are then read.
+        weights: the tag of published weights, such as "cifar10"; the path of a `.weights.h5` file;
+            None for random weights; or "default" for the first published tag. Where nothing is
+            published, "default" gives random weights and an `UntrainedModelWarning`.
+        num_classes: number of classes. If published weights have another number, the model gets a
+            new head with random weights, and the log names the new tensors.
+        input_shape: shape of an image, (height, width, channels).
+        **options: options of the network, which its builder takes. For a network that consists of
+            several, also the options that ask for one of them; of a weights file only the values
+            of that network are then read.
 
     Returns:
-        A `keras.Model`, not compiled.
+        A `keras.Model` that is not compiled.
 
     Raises:
-        ValueError: an unknown name, tag or size, with a message that lists what there is; or a
-            file that is damaged, belongs to another network or has values that are not finite.
-        TypeError: an option that the network does not have.
-        FileNotFoundError: a path that does not exist.
-        RuntimeError: a published file that is missing or damaged and cannot be had.
-        OSError: a cache folder that cannot be written.
+        ValueError: the name, the tag or a size is wrong; the message lists what there is. Or the
+            weights file is damaged, belongs to another network or has values that are not finite.
+        TypeError: the network does not have one of the options.
+        FileNotFoundError: there is no weights file at this path.
+        RuntimeError: a published file is missing or damaged and could not be downloaded.
+        OSError: the cache folder cannot be written.
 
     Example:
         >>> model = zoo.load("resnet20", weights="cifar10")
@@ -58,37 +61,64 @@ def load(
     """
     entry = find(name)
     part = {key: options.pop(key) for key in entry.part_options if key in options}
-    model = _load(entry, weights, num_classes, input_shape, options, part)
+    file = record = None
+    if weights is not None and is_file(weights):
+        file = _weights_file(weights)
+    elif weights is not None:
+        record = _record(entry, str(weights))
+    if record is not None:
+        model = _pretrained(entry, record, num_classes, input_shape, options, part)
+    else:
+        model = entry.build(num_classes, input_shape, **options)
+    if file is not None:
+        from keras_dynnets.zoo.weights.fill import fill
+
+        fill(model, file, part)
+    elif record is None and weights is not None:
+        message = (
+            f"no weights of {entry.name} are published yet, so this model is untrained "
+            "(weights=None loads it without this warning)"
+        )
+        warnings.warn(message, UntrainedModelWarning, stacklevel=2)
     return model.detach(**part) if part else model
 
 
-def _load(
-    entry: Entry,
-    weights: str | os.PathLike | None,
-    num_classes: int | None,
-    input_shape: Collection[int] | None,
-    options: Mapping[str, Any],
-    part: Mapping[str, Any],
-) -> Any:
-    """Loads the whole model, with its weights or at least those of the part."""
+def check_weights(name: str, weights: str | os.PathLike | None) -> None:
+    """Refuses weights that `load` could not find, without loading anything.
+
+    Args:
+        name: one of `list_models()`.
+        weights: see `load`.
+
+    Raises:
+        ValueError: the name is unknown, no weights with this tag are published, or the file is not
+            a `.weights.h5` file.
+        FileNotFoundError: there is no weights file at this path.
+    """
+    entry = find(name)
     if weights is None:
-        return entry.build(num_classes, input_shape, **options)
+        return
     if is_file(weights):
-        return _load_file(entry, Path(weights), num_classes, input_shape, options, part)
-    name, record = entry.name, _record(entry, weights)
-    if record is None:
-        model = entry.build(num_classes, input_shape, **options)
-        message = (
-            f"no weights of {name} are published yet, so this model is untrained "
-            "(weights=None loads it without this warning)"
+        _weights_file(weights)
+    else:
+        _record(entry, str(weights))
+
+
+def _weights_file(path: str | os.PathLike) -> Path:
+    """Gives the path of a weights file, or refuses one that is missing or of another kind."""
+    path = Path(path)
+    if not path.name.endswith(".weights.h5"):
+        raise ValueError(
+            "zoo.load takes the weights of a model, a .weights.h5 file as model.save_weights "
+            f"writes it, not {path}; a .keras file is a whole model: keras.saving.load_model(path)"
         )
-        warnings.warn(message, UntrainedModelWarning, stacklevel=3)
-        return model
-    return _load_record(entry, record, num_classes, input_shape, options, part)
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights file {path}")
+    return path
 
 
 def _record(entry: Entry, weights: str) -> WeightsRecord | None:
-    """Gives the record of published weights; None for "default" where nothing is published."""
+    """Gives the record of a tag; None for "default" if nothing is published for the entry."""
     published = records(entry.name)
     chosen = [r for r in published if weights in ("default", r.tag)]
     if chosen or weights == "default":
@@ -100,39 +130,19 @@ def _record(entry: Entry, weights: str) -> WeightsRecord | None:
     )
 
 
-def check_weights(name: str, weights: str | os.PathLike | None) -> None:
-    """Refuses weights that `load` could not find, without loading anything.
+def _pretrained(
+    entry: Entry,
+    record: WeightsRecord,
+    num_classes: int | None,
+    input_shape: Collection[int] | None,
+    options: Mapping[str, Any],
+    part: Mapping[str, Any],
+) -> Any:
+    """Builds a network with published weights.
 
-    Raises:
-        ValueError: a tag that is not published.
-        FileNotFoundError: a path that does not exist.
+    If the user asks for other sizes or options than the record has, weights are copied wherever
+    path and shape agree.
     """
-    entry = find(name)
-    if weights is None:
-        return
-    if is_file(weights):
-        if not Path(weights).is_file():
-            raise FileNotFoundError(f"no weights file {weights}")
-        return
-    _record(entry, str(weights))
-
-
-def _load_file(entry, path, num_classes, input_shape, options, part):
-    from keras_dynnets.zoo.weights.fill import fill
-
-    if not path.name.endswith(".weights.h5"):
-        raise ValueError(
-            "zoo.load takes the weights of a model, a .weights.h5 file as model.save_weights "
-            f"writes it, not {path}; a .keras file is a whole model: keras.saving.load_model(path)"
-        )
-    if not path.is_file():
-        raise FileNotFoundError(f"no weights file {path}")
-    model = entry.build(num_classes, input_shape, **options)
-    fill(model, path, part)
-    return model
-
-
-def _load_record(entry, record: WeightsRecord, num_classes, input_shape, options, part):
     from keras_dynnets.core.dynamic import interface
     from keras_dynnets.zoo.weights.fill import fill
 
@@ -153,7 +163,11 @@ def _load_record(entry, record: WeightsRecord, num_classes, input_shape, options
 
 
 def _copy_weights(source: Any, target: Any) -> list[str]:
-    """Copies weights of equal path and shape; gives the paths of those that were not copied."""
+    """Copies the weights of one model whose path and shape another model has too.
+
+    Returns:
+        The paths of the other model's weights that were not copied.
+    """
     values = {v.path: v for v in source.weights}
     new = []
     for variable in target.weights:

@@ -1,4 +1,4 @@
-"""What the zoo holds: names of its networks and what is known of each."""
+"""Lists the networks of the zoo and tells what is known about each."""
 
 import fnmatch
 import functools
@@ -17,17 +17,17 @@ families.register_entries()
 
 @dataclass(frozen=True)
 class Info:
-    """What `zoo.info` tells of a network.
+    """What `zoo.info` tells about a network.
 
     Attributes:
-        name: its name.
-        family: the family that it belongs to.
+        name: name of the network.
+        family: name of its family.
         input_shape: default shape of an image, (height, width, channels).
         num_classes: default number of classes.
-        params: values that training learns.
-        macs: MACs for one image with all optional parts on.
-        paper: arXiv number or DOI.
-        weights: tags that `zoo.load(name, weights=tag)` takes.
+        params: number of values that training learns.
+        macs: multiply-accumulates (MACs) for one image, with all optional parts running.
+        paper: arXiv number or DOI; empty for none.
+        weights: tags of the published weights, which `load` takes.
     """
 
     name: str
@@ -41,11 +41,14 @@ class Info:
 
 
 def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
-    """Lists the names of the networks in natural order.
+    """Lists the names of the networks, with numbers in their names in numerical order.
 
     Args:
-        pattern: shell-style pattern, such as "dmnn*".
+        pattern: pattern of names, in which `*` stands for any characters.
         pretrained: whether to list only networks with published weights.
+
+    Returns:
+        The names; an empty list if none matches.
 
     Example:
         >>> zoo.list_models("resnet2*")
@@ -56,15 +59,25 @@ def list_models(pattern: str = "*", pretrained: bool = False) -> list[str]:
     return sorted(names, key=_natural)
 
 
-def _natural(name: str) -> list:
+def _natural(name: str) -> list[str | int]:
+    """Splits a name into text and numbers, for sorting."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def info(name: str) -> Info:
-    """Tells what the zoo knows of a network; params and MACs are counted on the network itself.
+    """Tells what the zoo knows about a network.
+
+    Parameters and MACs are counted on the network, which is built for this.
+
+    Args:
+        name: one of `list_models()`.
 
     Raises:
         ValueError: there is no network of that name.
+
+    Example:
+        >>> zoo.info("resnet20").params
+        272474
     """
     entry = find(name)
     params, macs = _counted(name)
@@ -85,7 +98,22 @@ def _counted(name: str) -> tuple[int, int]:
 
 
 def labels(name: str, weights: str | os.PathLike | None = "default") -> tuple[str, ...] | None:
-    """Gives the names of the classes that published weights tell apart; None for other weights."""
+    """Gives the names of the classes that published weights were trained on.
+
+    Args:
+        name: one of `list_models()`.
+        weights: a published tag, or "default" for the first one.
+
+    Returns:
+        The names in the order of the logits; None for weights that are not published.
+
+    Raises:
+        ValueError: there is no network of that name.
+
+    Example:
+        >>> zoo.labels("resnet20", "cifar10")[3]
+        'cat'
+    """
     entry = find(name)
     if weights is None or is_file(weights):
         return None
@@ -94,5 +122,9 @@ def labels(name: str, weights: str | os.PathLike | None = "default") -> tuple[st
 
 
 def is_file(weights: str | os.PathLike) -> bool:
-    """Says whether `weights` is the path of a file and not a tag."""
+    """Says whether `weights` is the path of a file and not a tag.
+
+    Args:
+        weights: what the user gave as the weights of a network.
+    """
     return isinstance(weights, os.PathLike) or str(weights).endswith((".h5", ".keras"))

@@ -23,9 +23,11 @@ def test_it_names_the_class_that_keras_finds_without_loading_keras(tmp_path, for
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image.astype("uint8")).save(path)
+    arguments = [str(path) for path in ("classify", tmp_path / f"m.{suffix}", *paths)]
     code = (
-        f"import runpy, sys; sys.argv = ['classify', {str(tmp_path / f'm.{suffix}')!r}, *{[str(p) for p in paths]!r}]; "
-        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__'); assert not {{'keras', 'tensorflow'}} & set(sys.modules)"
+        f"import runpy, sys; sys.argv = {arguments!r}; "
+        f"runpy.run_path({str(SCRIPT)!r}, run_name='__main__'); "
+        "assert not {'keras', 'tensorflow'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     best = model.predict(images, verbose=0).argmax(-1)

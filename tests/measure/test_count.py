@@ -1,18 +1,15 @@
 import ast
-import importlib
 from pathlib import Path
 
 import keras
 import pytest
 from keras import layers
 
-from keras_dynnets import cost, profile, zoo
+from keras_dynnets import profile, zoo
+from keras_dynnets.core import cost
 from keras_dynnets.families.dmnn.model import DMNN
 from keras_dynnets.layers import MultiPath
-
-module = importlib.import_module(
-    "keras_dynnets.measure.counting"
-)  # the package's attribute of that name is the function
+from keras_dynnets.measure import counting
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +205,7 @@ def test_model_called_on_another_size():
 
 
 @pytest.mark.parametrize(
-    "file", sorted(Path(module.__file__).parent.glob("*.py")), ids=lambda file: file.name
+    "file", sorted(Path(counting.__file__).parent.glob("*.py")), ids=lambda file: file.name
 )
 def test_importing_brings_neither_tensorflow_nor_matplotlib(file):
     imports = [
@@ -237,3 +234,76 @@ def test_a_layer_of_unknown_cost_is_refused(layer):
     inputs = keras.Input((8, 8, 4))
     with pytest.raises(ValueError, match=f"a {type(layer).__name__}, is not known"):
         profile.count(keras.Model(inputs, layer(inputs)))
+
+
+class Counter(layers.Layer):
+    """A user's layer with attributes that have the names of the library's methods."""
+
+    def __init__(self, called, **kwargs):
+        super().__init__(**kwargs)
+        self.called = called
+        self.conv = layers.Conv2D(4, 3, padding="same")
+
+    def build(self, input_shape):
+        self.conv.build(input_shape)
+
+    def call(self, x):
+        return self.conv(x)
+
+    def compute_output_shape(self, input_shape):
+        return self.conv.compute_output_shape(input_shape)
+
+    def _note(self, *arguments):
+        self.called.append(arguments)
+        return [10**6]
+
+    macs = optional_macs = path_macs = inner_calls = calls = _note
+    stand_in = plain = used_params = values = deployed = _note
+
+    @property
+    def params(self):
+        self.called.append("params")
+        return 10**6
+
+
+class FreeCounter(Counter):
+    """One without kernels, so that its cost is known to be 0."""
+
+    def build(self, input_shape):
+        pass
+
+    def call(self, x):
+        return x
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
+def test_attributes_of_a_users_layer_are_not_taken_for_those_of_costed():
+    called, inputs = [], keras.Input((8, 8, 3))
+    x = FreeCounter(called)(layers.Conv2D(4, 3, padding="same", name="conv")(inputs))
+    model = keras.Model(inputs, layers.Dense(2)(layers.GlobalAveragePooling2D()(x)))
+    counted = profile.count(model)
+    assert (counted.params, counted.macs) == (4 * 27 + 4 + 10, 64 * 27 * 4 + 8)
+    assert (counted.path_macs, counted.fixed_macs) == ((), counted.macs)
+    assert counted.flops == 2 * (counted.macs + 64 * 4)
+    assert [row.name for row in counted.layers][0] == "conv" and len(counted.layers) == 2
+    assert profile.measure(model, keras.ops.ones((1, 8, 8, 3)).numpy() * 9).macs == counted.macs
+    with pytest.raises(ValueError, match="a Counter, is not known"):
+        profile.count(keras.Model(inputs, Counter(called)(inputs)))
+    assert not called
+
+
+def test_a_layer_that_states_its_cost_is_taken_at_its_word():
+    class Twice(cost.Costed, Counter):
+        def inner_calls(self, input_shape):
+            return [(self.conv, input_shape)] * 2
+
+        macs = cost.Costed.macs
+        optional_macs = cost.Costed.optional_macs
+        stand_in, used_params = cost.Costed.stand_in, cost.Costed.used_params
+
+    called, inputs = [], keras.Input((8, 8, 3))
+    counted = profile.count(keras.Model(inputs, Twice(called)(inputs)))
+    assert (counted.params, counted.macs) == (4 * 27 + 4, 2 * 64 * 27 * 4)
+    assert not called

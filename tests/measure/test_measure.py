@@ -29,7 +29,7 @@ def test_macs_follow_from_the_gates(measurement, dmnn):
     counted = profile.count(dmnn)
     for gates, macs in zip(measurement.gates, measurement.macs, strict=True):
         assert macs == counted.fixed_macs + sum(
-            counted.path_macs[block][path] for block, path in zip(*np.nonzero(gates))
+            counted.path_macs[block][path] for block, path in zip(*np.nonzero(gates), strict=True)
         )
     assert measurement.worst_macs == counted.macs
 
@@ -114,7 +114,7 @@ def test_a_measurement_is_frozen(measurement):
         (lambda x: x.astype("float32") - 9, "undo yours"),
         (lambda x: x.astype("float32") * 2, "undo yours"),
         (lambda x: x * np.float32("nan"), "\\[0, 255\\]"),
-        (lambda x: x / np.float32(255), "multiply by 255"),
+        (lambda x: x / np.float32(255), "multiply them by 255"),
     ],
 )
 def test_wrong_images(dmnn, images, change, message):

@@ -16,13 +16,16 @@ def pixels(path):
 
 
 def where(picture, color, tolerance=12):
-    """Rows and columns of the pixels of a colour."""
+    """Gives the rows and columns of the pixels of a colour."""
     return np.nonzero((abs(picture - color) <= tolerance).all(-1))
 
 
 @pytest.fixture
 def by_hand():
-    """Six images of two classes: of class 0 image 0 is the easiest and 2 the hardest, of class 1 images 4 and 5."""
+    """Makes a measurement of six images.
+
+    The easiest and hardest images of class 0 are images 0 and 2, those of class 1 images 4 and 5.
+    """
     gates = np.zeros((6, 3, 2), "uint8")
     gates[[0, 1, 2]] = 1
     return Measurement(gates, np.zeros((6, 2)), np.array([10, 50, 90, 50, 20, 90]) * 10**6, 10**8)
@@ -153,7 +156,7 @@ def test_errors(by_hand, tmp_path):
     with pytest.raises(ValueError, match="of class 7"):
         profile.easy_and_hard(by_hand, images, BY_HAND_LABELS, ["a", "b"], path, classes=[7])
     plain = profile.measure(zoo.load("resnet20", weights=None), np.zeros((2, 32, 32, 3), "uint8"))
-    with pytest.raises(ValueError, match="measure a DMNN"):
+    with pytest.raises(ValueError, match="measure a network with gates"):
         profile.execution_rates(plain, [0, 1], NAMES, path)
     assert not list(tmp_path.iterdir())
 

@@ -1,7 +1,8 @@
 import pytest
-from keras_dynnets.profile.levels import _varied
 
+from keras_dynnets.families.puppet.input_complexity import complexity
 from keras_dynnets.profile import compare_levels, puppet_table
+from keras_dynnets.studies.puppet import _varied
 
 
 def test_sizes_of_the_paper():
@@ -15,8 +16,8 @@ def test_sizes_of_the_paper():
 
 @pytest.mark.slow
 def test_bench_of_levels(monkeypatch):
-    """What is compared; the times themselves are not tested."""
-    monkeypatch.setattr("keras_dynnets.profile.levels.set_tensorflow_threads", lambda threads: None)
+    """Checks what is compared; the times themselves are not tested."""
+    monkeypatch.setattr("keras_dynnets.studies.puppet.set_tensorflow_threads", lambda threads: None)
     seen = []
     rows = compare_levels(
         "puppet_cnn_128", ["tensorflow", "litert"], repeats=1, progress=seen.append
@@ -29,14 +30,17 @@ def test_bench_of_levels(monkeypatch):
         row.macs_share == pytest.approx(1, abs=0.02) and row.ms > 0 and row.baseline_ms > 0
         for row in rows
     )
+
+
+def test_refused_comparisons():
     with pytest.raises(
-        ValueError, match="runtime torch is unknown; there are tensorflow, tensorflow_per_image"
+        ValueError, match="runtime '?torch'? is unknown; there are tensorflow, tensorflow_per_image"
     ):
         compare_levels("puppet_cnn_128", ["torch"])
+    with pytest.raises(ValueError, match="resnet20 has no plain network to be compared with"):
+        compare_levels("resnet20", ["tensorflow"])
 
 
 def test_images_differ_in_complexity():
-    from keras_dynnets.families.puppet.input_complexity import complexity
-
     found = complexity(_varied(64, (32, 32, 3), 0))
     assert found.min() < 0.6 and found.max() > 0.85

@@ -1,10 +1,20 @@
 import numpy as np
 import pytest
-from keras_dynnets.profile.shelf_picture import PAPERS, published_points
-from test_plots import pixels, where
 
 from keras_dynnets import profile
-from keras_dynnets.zoo.weights import records
+from keras_dynnets.studies.published import paper_points, published_points
+from keras_dynnets.zoo.weights.published import records
+
+
+def pixels(path):
+    from PIL import Image
+
+    return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+
+def where(picture, color, tolerance=12):
+    """Rows and columns of the pixels of a colour."""
+    return np.nonzero((abs(picture - color) <= tolerance).all(-1))
 
 
 def test_points_are_the_records():
@@ -31,7 +41,7 @@ def test_models_of_a_cnsn_have_points_of_their_own():
 
 def test_the_picture(tmp_path):
     picture = pixels(
-        profile.shelf_picture(records("tissue_mlp") + records("dmnn20"), tmp_path / "a.png")
+        profile.published_picture(records("tissue_mlp") + records("dmnn20"), tmp_path / "a.png")
     )
     assert picture.shape[1] == 1700
     for color in ((0x2F, 0x6E, 0xA5), (0xB3, 0x40, 0x2E)):
@@ -40,10 +50,10 @@ def test_the_picture(tmp_path):
             "both kinds of points in both rows"
         )
     with pytest.raises(ValueError, match="nothing is published"):
-        profile.shelf_picture([], tmp_path / "b.png")
+        profile.published_picture([], tmp_path / "b.png")
 
 
 def test_the_papers_bytes_are_four_a_parameter():
-    by_name = {p.name: p for p in PAPERS["cifar10"]}
+    by_name = {p.name: p for p in paper_points("cifar10")}
     assert by_name["Tissue VGG-16"].bytes == 4 * 4.04e6
     assert by_name["Puppet-CNN"].bytes == 1.08e6

@@ -10,7 +10,7 @@ from helpers import compiled, images, labels, scatter_gates, settle, tiny
 from keras_dynnets import zoo
 from keras_dynnets.training import Recipe, evaluate, train
 from keras_dynnets.training.data.datasets import Split
-from keras_dynnets.training.run import compile_for
+from keras_dynnets.training.optimizer import compile_for
 
 RECIPE = dict(
     entry="tiny",
@@ -34,7 +34,8 @@ def log_of(folder):
 
 @pytest.mark.slow
 def test_train(tiny_entry, tmp_path):
-    recipe = Recipe(**RECIPE, target_falls_from_epoch=1, target_reached_epoch=2)
+    schedule = {"target_falls_from_epoch": 1, "target_reached_epoch": 2}
+    recipe = Recipe(**RECIPE, family=schedule)
     run = train(recipe, tmp_path / "run", steps=3)
     folder, results = tmp_path / "run", run["test"]
     assert json.loads((folder / "results.json").read_text()) == run
@@ -66,20 +67,17 @@ def test_train(tiny_entry, tmp_path):
 
 @pytest.mark.slow
 def test_training_learns(tiny_entry, tmp_path):
-    """With smoothed labels, which the data set gives one-hot for."""
+    """With label smoothing, for which the labels become one-hot."""
     recipe = {**RECIPE, "epochs": 2, "flip": False, "translate": 1, "options": {"target_rate": 0.8}}
     assert train(Recipe(**recipe, label_smoothing=0.1), tmp_path)["test"]["accuracy"] > 0.4
 
 
 @pytest.mark.slow
 def test_phases_of_noise_and_target(tiny_entry, tmp_path):
-    """At a rate of learning near zero the log shows what the phases alone do."""
+    """With a learning rate near zero the log shows the effect of the schedule alone."""
     recipe = {**RECIPE, "learning_rate": 1e-9, "options": {"target_rate": 0.01}, "epochs": 2}
-    train(
-        Recipe(**recipe, target_falls_from_epoch=1, target_reached_epoch=1, noise_until_epoch=1),
-        tmp_path,
-        steps=4,
-    )
+    schedule = {"target_falls_from_epoch": 1, "target_reached_epoch": 1, "noise_until_epoch": 1}
+    train(Recipe(**recipe, family=schedule), tmp_path, steps=4)
     first, second = log_of(tmp_path)
     assert 0.6 < float(first["execution_rate"]) < 1  # noise
     assert float(second["execution_rate"]) == 1  # none: every gate starts on
@@ -98,12 +96,24 @@ def test_another_recipe_s_folder_is_refused(tiny_entry, tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+def test_a_run_of_an_earlier_version_is_recognised(tiny_entry, tmp_path):
+    """Its `recipe.json` has the family's fields beside the common ones."""
+    schedule = {"target_falls_from_epoch": 0, "target_reached_epoch": 2, "noise_until_epoch": None}
+    (tmp_path / "recipe.json").write_text(json.dumps({**RECIPE, **schedule}))
+    (tmp_path / "results.json").write_text('{"test": "finished"}')
+    with pytest.raises(ValueError, match="holds a run of another recipe"):
+        train(Recipe(**RECIPE), tmp_path)
+    recipe = Recipe(**RECIPE, family={"target_reached_epoch": 2})
+    assert train(recipe, tmp_path) == {"test": "finished"}
+    assert Recipe.model_validate_json((tmp_path / "recipe.json").read_text()) == recipe
+
+
 KILLED = """
 import os, signal, helpers
+from keras_dynnets.core.registry import ENTRIES
 from keras_dynnets.training import Batches, Recipe, train
-from keras_dynnets.zoo import registry
 
-registry.ENTRIES["tiny"] = helpers.TINY_ENTRY
+ENTRIES["tiny"] = helpers.TINY_ENTRY
 batch = Batches.__getitem__
 
 def deadly(self, index):
@@ -158,7 +168,8 @@ def test_schedule_without_warm_up():
 
 def test_weight_decay_shrinks_kernels_only_and_no_controller():
     model = tiny()
-    compile_for(model, Recipe(**{**RECIPE, "warmup_epochs": 0}), steps=10)
+    plan = model.training_plan(None, None)
+    compile_for(model, Recipe(**{**RECIPE, "warmup_epochs": 0}), 10, plan.undecayed)
     for weight in model.trainable_weights:
         weight.assign(np.ones(weight.shape))
     zeros = [keras.ops.zeros(w.shape) for w in model.trainable_weights]

@@ -1,4 +1,4 @@
-"""What every registered entry must do."""
+"""What every entry of the zoo must do."""
 
 from pathlib import Path
 
@@ -17,27 +17,29 @@ from helpers import (
     settling_pass,
 )
 
-from keras_dynnets.core import cost, graph, zoo
+from keras_dynnets import zoo
+from keras_dynnets.core import cost, keras_private
+from keras_dynnets.core.dynamic import interface
 from keras_dynnets.core.registry import ENTRIES
 from keras_dynnets.families.dmnn.model import DMNN
 from keras_dynnets.families.puppet.model import PuppetCNN
 from keras_dynnets.layers import GroupedDense, MultiPath, PathController
 
-# Trainable values, from papers.md: exact, or within 0.1 % of the paper's table.
+# Trainable values: derived exactly, or printed in the paper and matched within 0.1 %.
 EXACT = {"resnet50": 25_557_032, "resnet101": 44_549_160, "mobilenetv2": 3_504_872}
 PRINTED = {"dmnn50": 24.67e6, "dmnn101": 43.12e6, "dmnn50_n3": 25.81e6, "dmnn50_n4": 25.81e6}
 CLASSES = 5
 PAGE = Path(__file__).parents[2] / "docs" / "entries.md"
 
 
-# As others in all but depth or width: a file and the forms of execution would only repeat those.
+# These differ from other entries in depth or width alone, so some tests leave them out.
 DEEPER = {"resnet101", "mobilenetv2_140", "dmnn101", "dmnn50_n4", "dmnn_mobilenetv2_140"}
 
 
 @pytest.fixture
 def distinct(entry):
     if entry.name in DEEPER:
-        pytest.skip("a deeper or wider form of another entry")
+        pytest.skip("differs from another entry in depth or width alone")
 
 
 def params(model):
@@ -56,19 +58,20 @@ def entry(request):
 
 @pytest.fixture(scope="module")
 def trained(entry):
-    """The entry on small images after one backward pass: the model, and the trainable weights it did not reach."""
+    """The model after one backward pass on small images, and the weights that it did not reach."""
     keras.utils.set_random_seed(3)
     size = entry.input_shape[0] if entry.input_shape[0] <= 64 else 48
     options = {"categories": (0, 0, 1, 1, 2), "seed": 1} if entry.family == "dmnn" else {}
     model = entry.build(CLASSES, (size, size, entry.input_shape[-1]), **options)
     model.compile("sgd", crossentropy())
-    for controller in layers_of(
-        model, PathController
-    ):  # near their biases, or some gates start closed for every image
+    # Near their biases, because otherwise some gates start closed for every image.
+    for controller in layers_of(model, PathController):
         controller.logits.kernel.assign(0.01 * controller.logits.kernel)
     x, y = images_for(model, 12, seed=9), tf.constant(labels(12, CLASSES))
     with tf.GradientTape() as tape:
-        outputs = settling_pass(keras.Model(model.input, model._outputs_struct), x)
+        outputs = settling_pass(
+            keras.Model(model.input, keras_private.structured_outputs(model)), x
+        )
         loss = model.compute_loss(x, y, outputs)
     gradients = tape.gradient(loss, [w.value for w in model.trainable_weights])
     unreached = [
@@ -109,7 +112,7 @@ def test_batch_equals_singles(small, batch):
 
 
 def test_num_classes_and_info(entry, small):
-    """`info` counts on the model of the default number of classes; a head of another size is all that differs."""
+    """`info` counts on the default number of classes, which changes the size of the head alone."""
     info = zoo.info(entry.name)
     assert (info.name, info.family, info.num_classes) == (
         entry.name,
@@ -120,7 +123,7 @@ def test_num_classes_and_info(entry, small):
     row = f"| `{info.name}` | {info.params:,} | {info.macs:,} | {info.input_shape[0]} |"
     assert row in PAGE.read_text().splitlines()
     if entry.family == "puppet":
-        assert info.params == params(small)  # whatever the number of classes
+        assert info.params == params(small)  # for any number of classes
         return
     head, bias = small.get_layer("logits").kernel, small.get_layer("logits").use_bias
     assert head.shape[-1] == CLASSES
@@ -158,23 +161,24 @@ def test_forms_agree(distinct, small, batch):
 
 
 def test_macs_by_the_kernels_that_run(small, batch):
-    """Counted a second way: output positions of every convolution and dense layer times its kernel."""
+    """Counts in another way: output positions of each convolution or dense layer by its kernel."""
     if isinstance(small, PuppetCNN):
         small = small.inference_network()
     dynamic = isinstance(small, DMNN)
     counted = (
         small.fixed_macs + small.path_macs.sum()
         if dynamic
-        else cost.model_macs(graph.inference(small))
+        else cost.model_macs(interface(small).inference_network())
     )
     controllers, macs, seen = layers_of(small, PathController), 0, 0
-    # In inference a controller multiplies by half of its last kernel, itself; the first has no state to embed,
-    # and the category heads do not run.
+    # In inference a controller multiplies by half of its last kernel in its own way, the first
+    # controller has no state to embed, and the category heads do not run.
     apart = [c.logits for c in controllers] + [
         c.embed_state for c in controllers if not c.has_state
     ]
     kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense, GroupedDense)
-    elsewhere = ("category", "step_down")  # a CNSN infers by its base, without step-downs
+    # A CNSN runs its base in inference, which has no step-down convolutions.
+    elsewhere = ("category", "step_down")
     watched = [
         layer
         for layer in layers_of(small, kinds)
@@ -220,13 +224,13 @@ def test_parameters_of_dmnn_mobilenet():
     own = [c.embed_state.kernel for c in controllers if c.has_state]
     assert len(controllers) == 17 and [w.shape for w in own] == [(32, 32)] * 16
     assert params(model) - 16 * 32 * 32 == 3_627_420
-    # The paper prints 6.29 M; papers.md derives no exact number for this width.
+    # The paper prints 6.29 M and too little to derive the exact number for this width.
     assert zoo.info("dmnn_mobilenetv2_140").params == pytest.approx(6.29e6, rel=1e-2)
 
 
 def test_macs_of_baselines():
     assert zoo.info("resnet50").macs == 4_089_184_256
-    stem, head = 112 * 112 * 7 * 7 * 3 * 64, 2048 * 1000  # the paper's numbers leave them out
+    stem, head = 112 * 112 * 7 * 7 * 3 * 64, 2048 * 1000  # the paper does not count them
     assert round((zoo.info("resnet50").macs - stem - head) / 1e9, 2) in (3.96, 3.97)
     assert round((zoo.info("resnet101").macs - stem - head) / 1e9, 2) == 7.68
     assert round(zoo.info("mobilenetv2").macs / 1e9, 2) == 0.30

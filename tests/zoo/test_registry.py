@@ -8,16 +8,17 @@ import helpers
 import numpy as np
 import pytest
 from helpers import images, record_fields, scatter_gates
-from keras_dynnets.zoo.records import format_index
 
 from keras_dynnets import zoo
+from keras_dynnets.core.registry import ENTRIES
 from keras_dynnets.families.dmnn.model import DMNN
-from keras_dynnets.zoo import registry, weights
+from keras_dynnets.zoo.weights import published
+from keras_dynnets.zoo.weights.records import format_index
 
 
 def test_list_models():
     names = zoo.list_models()
-    assert sorted(names) == sorted(registry.ENTRIES)
+    assert sorted(names) == sorted(ENTRIES)
     assert zoo.list_models("dmnn5*") == ["dmnn50", "dmnn50_cifar", "dmnn50_n3", "dmnn50_n4"]
     assert (
         names.index("dmnn20") < names.index("dmnn50") < names.index("dmnn101")
@@ -110,29 +111,29 @@ def test_options_reach_the_model():
 
 
 @pytest.fixture
-def shelf(tmp_path, monkeypatch):
-    """An empty shelf in place of the checkout's."""
+def folder(tmp_path, monkeypatch):
+    """An empty folder of published weights in place of the checkout's."""
     folder = tmp_path / "zoo"
     folder.mkdir()
     (folder / "index.json").write_text(format_index([]))
-    monkeypatch.setattr(weights, "SHELF", folder)
+    monkeypatch.setattr(published, "PUBLISHED", folder)
     return folder
 
 
-def put(shelf, entry, tag, model, classes, **changes):
+def put(folder, entry, tag, model, classes, **changes):
     """Publishes a model as `zoo/index.json` would list it."""
-    draft = shelf / "draft.weights.h5"
+    draft = folder / "draft.weights.h5"
     model.save_weights(draft)
     shape = model.input_shape[1:]
     record = record_fields(
         draft.read_bytes(), entry, tag, classes=classes, input_shape=shape, **changes
     )
-    path = shelf / entry / record["file"]
+    path = folder / entry / record["file"]
     path.parent.mkdir(exist_ok=True)
     draft.rename(path)
-    index = json.loads((shelf / "index.json").read_text())
+    index = json.loads((folder / "index.json").read_text())
     index["weights"].append(record)
-    (shelf / "index.json").write_text(json.dumps(index))
+    (folder / "index.json").write_text(json.dumps(index))
     return path
 
 
@@ -144,9 +145,9 @@ def trained(name, **arguments):
 CLASSES = list("abcd")
 
 
-def test_untrained_warning(shelf):
+def test_untrained_warning(folder):
     with pytest.warns(
-        zoo.UntrainedModelWarning, match="resnet20 has no published weights yet.*weights=None"
+        zoo.UntrainedModelWarning, match="no weights of resnet20 are published yet.*weights=None"
     ):
         zoo.load("resnet20")
     with warnings.catch_warnings():
@@ -154,11 +155,11 @@ def test_untrained_warning(shelf):
         zoo.load("resnet20", weights=None)
 
 
-def test_unknown_tag_lists_those_there(shelf):
+def test_unknown_tag_lists_those_there(folder):
     with pytest.raises(ValueError, match="resnet20 has no weights 'cifar10'; published: none yet"):
         zoo.load("resnet20", weights="cifar10")
     for tag in ("one", "two"):
-        put(shelf, "resnet20", tag, trained("resnet20", num_classes=4), CLASSES)
+        put(folder, "resnet20", tag, trained("resnet20", num_classes=4), CLASSES)
     with pytest.raises(
         ValueError, match="resnet20 has no weights 'three'; published: 'one', 'two'; or give"
     ):
@@ -166,10 +167,10 @@ def test_unknown_tag_lists_those_there(shelf):
 
 
 @pytest.mark.parametrize("name", ["resnet20", "dmnn20"])
-def test_published_weights_load(shelf, name):
+def test_published_weights_load(folder, name):
     model = trained(name, num_classes=4)
-    put(shelf, name, "one", model, CLASSES)
-    put(shelf, name, "two", trained(name, num_classes=4), CLASSES)
+    put(folder, name, "one", model, CLASSES)
+    put(folder, name, "two", trained(name, num_classes=4), CLASSES)
     assert zoo.list_models(pretrained=True) == [name]
     assert zoo.info(name).weights == ("one", "two")
     x = images(4, 32, seed=1)
@@ -181,9 +182,9 @@ def test_published_weights_load(shelf, name):
     assert (np.asarray(zoo.load(name, weights="two")(x)) != np.asarray(model(x))).any()
 
 
-def test_recorded_options_are_the_default(shelf):
+def test_recorded_options_are_the_default(folder):
     put(
-        shelf,
+        folder,
         "dmnn20",
         "one",
         trained("dmnn20", num_classes=4),
@@ -195,23 +196,23 @@ def test_recorded_options_are_the_default(shelf):
 
 
 @pytest.mark.parametrize("name", ["resnet20", "dmnn20"])
-def test_another_num_classes_keeps_everything_but_the_head(shelf, name, caplog):
+def test_another_num_classes_keeps_everything_but_the_head(folder, name, caplog):
     model = trained(name, num_classes=4)
-    put(shelf, name, "one", model, CLASSES)
+    put(folder, name, "one", model, CLASSES)
     with caplog.at_level(logging.INFO, "keras_dynnets"):
         loaded = zoo.load(name, "one", num_classes=6)
     assert loaded.get_layer("logits").kernel.shape == (64, 6)
-    published = {w.path: w.numpy() for w in model.weights}
+    stored = {w.path: w.numpy() for w in model.weights}
     rest = [w for w in loaded.weights if not w.path.startswith("logits/")]
-    assert len(rest) == len(loaded.weights) - 2 == len(published) - 2
+    assert len(rest) == len(loaded.weights) - 2 == len(stored) - 2
     for weight in rest:
-        np.testing.assert_array_equal(weight.numpy(), published[weight.path])
+        np.testing.assert_array_equal(weight.numpy(), stored[weight.path])
     assert caplog.messages == [f"{name}: newly initialised: logits/kernel, logits/bias"]
 
 
-def test_options_that_add_weights_leave_the_published_ones(shelf, caplog):
+def test_options_that_add_weights_leave_the_published_ones(folder, caplog):
     model = trained("dmnn20", num_classes=4)
-    put(shelf, "dmnn20", "one", model, CLASSES)
+    put(folder, "dmnn20", "one", model, CLASSES)
     with caplog.at_level(logging.INFO, "keras_dynnets"):
         loaded = zoo.load("dmnn20", "one", categories=[0, 0, 1, 1])
     x = images(4, 32)
@@ -237,17 +238,17 @@ def test_a_file_of_another_network_is_refused(tmp_path):
     )
 
 
-def test_another_input_shape_keeps_every_weight(shelf):
+def test_another_input_shape_keeps_every_weight(folder):
     model = trained("dmnn20", num_classes=4)
-    put(shelf, "dmnn20", "one", model, CLASSES)
+    put(folder, "dmnn20", "one", model, CLASSES)
     loaded = zoo.load("dmnn20", "one", input_shape=(48, 48, 3))
     assert loaded.input_shape == (None, 48, 48, 3)
     for a, b in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_bad_sizes_are_refused_for_published_weights_too(shelf):
-    put(shelf, "resnet20", "one", trained("resnet20", num_classes=4), CLASSES)
+def test_bad_sizes_are_refused_for_published_weights_too(folder):
+    put(folder, "resnet20", "one", trained("resnet20", num_classes=4), CLASSES)
     with pytest.raises(ValueError, match="num_classes must be an integer of 1 or more, not 0"):
         zoo.load("resnet20", "one", num_classes=0)
     with pytest.raises(ValueError, match="input_shape is"):
@@ -260,8 +261,8 @@ def test_bad_sizes_are_refused_for_published_weights_too(shelf):
     )
 
 
-def test_damaged_file(shelf):
-    path = put(shelf, "resnet20", "one", trained("resnet20", num_classes=4), CLASSES)
+def test_damaged_file(folder):
+    path = put(folder, "resnet20", "one", trained("resnet20", num_classes=4), CLASSES)
     whole = path.read_bytes()
     for damage in (whole[:-1], whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:], b""):
         path.write_bytes(damage)
@@ -272,8 +273,8 @@ def test_damaged_file(shelf):
         zoo.load("resnet20", "one")
 
 
-def test_index_with_an_unknown_field_is_refused(shelf):
-    put(shelf, "resnet20", "one", trained("resnet20", num_classes=4), CLASSES, colour="red")
+def test_index_with_an_unknown_field_is_refused(folder):
+    put(folder, "resnet20", "one", trained("resnet20", num_classes=4), CLASSES, colour="red")
     with pytest.raises(ValueError, match="colour"):
         zoo.load("resnet20", "one")
 
@@ -289,16 +290,17 @@ def test_weights_from_a_path(tmp_path):
         zoo.load("resnet20", str(tmp_path / "other.weights.h5"))
 
 
-def test_the_checkout_s_shelf_is_whole():
-    """Every record of the real shelf names an entry and a file with the right hash."""
-    for record in weights.records():
-        assert record.entry in registry.ENTRIES
-        assert weights.verified_file(record).stat().st_size == record.bytes
+def test_the_checkout_has_all_published_files():
+    """Each record names an entry and a file with the right checksum."""
+    assert published.records()
+    for record in published.records():
+        assert record.entry in ENTRIES
+        assert published.verified_file(record).stat().st_size == record.bytes
 
 
 def test_a_sub_model_needs_no_other_weights(tmp_path, monkeypatch):
-    """It loads from a file out of which the others' have been cut."""
-    monkeypatch.setitem(registry.ENTRIES, "parts", helpers.PARTS_ENTRY)
+    """It loads from a file without the weights of the others."""
+    monkeypatch.setitem(ENTRIES, "parts", helpers.PARTS_ENTRY)
     whole = zoo.load("parts", weights=None)
     file = tmp_path / "whole.weights.h5"
     whole.save_weights(file)

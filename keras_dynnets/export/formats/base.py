@@ -41,6 +41,9 @@ class WriteJob:
 class Format(ABC):
     """A kind of file that a runtime runs.
 
+    A subclass sets `name` and `runtime`, defines `write`, `runner` and `operations`, and overrides
+    whatever else differs. `register_format` makes an object of it known.
+
     Attributes:
         name: its name in `export_model`.
         runtime: name of the runtime that runs it.
@@ -52,7 +55,12 @@ class Format(ABC):
             measured anyway.
         reaches_inside: whether it writes gated branches of a network that another one holds as a
             layer.
+        packages: names of the Python packages that write and run it, whose versions are recorded
+            beside a file.
         tools: what `Deployment.writers` get to write a file of this format.
+        always_up_to: MACs of a gated branch up to which it runs for every image, by the batch
+            size of the file, because a condition before it would take more time than it saves.
+            `keras-dynnets bench-conditions` measures them.
     """
 
     name: str
@@ -63,14 +71,28 @@ class Format(ABC):
     images_a_call: int = 1
     own_runtime: bool = True
     reaches_inside: bool = True
+    packages: tuple[str, ...] = ()
     tools: Any = None
+    always_up_to: Mapping[int | None, int] = {}
 
     @abstractmethod
     def write(self, network: keras.Model, path: Path, job: WriteJob) -> None:
-        """Writes a functional model from images to logits."""
+        """Writes a functional model from images to logits.
+
+        Args:
+            network: functional model in inference, with the output "logits" or with a dict of
+                outputs by name.
+            path: of the file or folder, which does not exist yet.
+            job: how to write it.
+        """
 
     def write_parts(self, parts: Mapping[str, keras.Model], path: Path, job: WriteJob) -> None:
         """Writes several networks that share weights, each under its name.
+
+        Args:
+            parts: functional models on one and the same input, by name.
+            path: of the file or folder, which does not exist yet.
+            job: how to write it.
 
         Raises:
             ValueError: the format has files with one network only.
@@ -95,17 +117,36 @@ class Format(ABC):
 
     @abstractmethod
     def operations(self, path: Path) -> dict[str, int]:
-        """Counts each kind of operation in a file, those inside branches included."""
+        """Counts each kind of operation in a file, those inside branches included.
+
+        Args:
+            path: of the file or folder.
+        """
 
     def packing(
         self, groups: int, in_channels: int, out_channels: int, positions: int | None = None
     ) -> int:
-        """Gives how many groups of a convolution to compute as one (see `GroupedConv2D`)."""
+        """Chooses how many neighbouring groups of a convolution are computed as one.
+
+        Args:
+            groups: number of groups.
+            in_channels: input channels of one group.
+            out_channels: output channels of one group.
+            positions: height x width of the output; None if it is not known.
+
+        Returns:
+            A power of two that divides `groups`; 1 leaves the groups as they are.
+        """
         return packing(groups, in_channels, out_channels, positions)
 
-    def runs_always(self, macs: int) -> bool:
-        """Says whether a branch of so many MACs is faster without a condition before it."""
-        return False
+    def runs_always(self, macs: int, batch_size: int | None) -> bool:
+        """Says whether a gated branch is faster without a condition before it.
+
+        Args:
+            macs: MACs of the branch for one image.
+            batch_size: images in a call; None for any number.
+        """
+        return macs <= self.always_up_to.get(batch_size, 0)
 
     def marker(self, several: bool) -> str | None:
         """Names a file that every folder written in this format has; None if it writes a file.
@@ -119,8 +160,11 @@ class Format(ABC):
 def register_format(new: Format) -> Format:
     """Adds a format, so that `export_model`, the command line and benchmarks know it.
 
+    Args:
+        new: an object of a subclass of `Format`.
+
     Returns:
-        The format.
+        The same object.
 
     Raises:
         ValueError: there is a format of that name or suffix.
@@ -128,8 +172,8 @@ def register_format(new: Format) -> Format:
     for other in formats():
         if new.name == other.name or (new.suffix and new.suffix == other.suffix):
             raise ValueError(
-                f"there is a format {other.name!r} with the suffix {other.suffix!r}; choose another "
-                "name and suffix"
+                f"there already is a format {other.name!r} with the suffix {other.suffix!r}; "
+                "choose another name and suffix"
             )
     _formats[new.name] = new
     return new
@@ -145,10 +189,15 @@ def formats() -> list[Format]:
 
 
 def find_format(name: str | None, path: Path) -> Format:
-    """Gives the format of that name or, without a name, the one that the path asks for.
+    """Finds a format by its name or by the path of a file.
+
+    Args:
+        name: name of a format; None for the one whose files end as the path does, or the default
+            where no format's do.
+        path: of the file or folder to write.
 
     Raises:
-        ValueError: an unknown name, or a path with the suffix of another format.
+        ValueError: the name is not known, or the path has the suffix of another format.
     """
     by_name = {known.name: known for known in formats()}
     by_suffix = {known.suffix: known for known in formats() if known.suffix}

@@ -2,21 +2,28 @@
 
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
 from keras_dynnets.export.deployment import deploy, deploy_parts
-from keras_dynnets.export.formats.base import Format
+from keras_dynnets.export.formats.base import Format, Run, WriteJob
 from keras_dynnets.export.inference import inference_function, inference_functions
 from keras_dynnets.export.requirements import require
 from keras_dynnets.layers.grouped_conv import largest_pack
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class LiteRT(Format):
     """A `.tflite` file for one image a call.
 
-    LiteRT runs the branches of `If` for real, and its delegate for CPUs works inside them, so
-    that a closed gate costs a copy.
+    LiteRT skips the branch of an `IF` that is not taken. Its delegate for CPUs (XNNPACK) also
+    works inside the branches, so that a closed gate costs no more than a copy of the shortcut.
     """
 
     name = "litert"
@@ -24,11 +31,13 @@ class LiteRT(Format):
     suffix = ".tflite"
     precisions = ("fp32", "fp16", "int8")
     batch_sizes = (1,)
+    packages = ("ai-edge-litert",)
+    always_up_to = {1: 0}  # MACs, measured with `keras-dynnets bench-conditions`
 
-    def write(self, network, path, job):
+    def write(self, network: keras.Model, path: Path, job: WriteJob) -> None:
         import tensorflow as tf
 
-        deployed = deploy(network, "conditional", job.half, self)
+        deployed = deploy(network, "conditional", job.half, self, job.batch_size)
         module = inference_function(deployed, job.batch_size, outputs=job.outputs)
         converter = tf.lite.TFLiteConverter.from_concrete_functions(
             [module.call.get_concrete_function()], module
@@ -36,11 +45,11 @@ class LiteRT(Format):
         self._configure(converter, job)
         path.write_bytes(converter.convert())
 
-    def write_parts(self, parts, path, job):
+    def write_parts(self, parts: Mapping[str, keras.Model], path: Path, job: WriteJob) -> None:
         """Writes one file with a signature for each network and every weight once."""
         import tensorflow as tf
 
-        deployed = deploy_parts(parts, "conditional", job.half, self)
+        deployed = deploy_parts(parts, "conditional", job.half, self, job.batch_size)
         module = inference_functions(deployed, job.batch_size)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             tf.saved_model.save(module, folder, signatures=module.calls)
@@ -49,7 +58,8 @@ class LiteRT(Format):
             path.write_bytes(converter.convert())
 
     @staticmethod
-    def _configure(converter, job):
+    def _configure(converter: "tf.lite.TFLiteConverter", job: WriteJob) -> None:
+        """Sets the operations and the precision of a conversion."""
         import tensorflow as tf
 
         # No Flex operations: phones do not have them.
@@ -57,19 +67,19 @@ class LiteRT(Format):
         if job.half:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
-        if job.calibration is not None:
+        if (images := job.calibration) is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.representative_dataset = lambda: ([image[None]] for image in job.calibration)
+            converter.representative_dataset = lambda: ([image[None]] for image in images)
 
-    def runner(self, path, threads=None, part=None):
+    def runner(self, path: Path, threads: int | None = None, part: str | None = None) -> Run:
         interpreter = require("ai_edge_litert.interpreter").Interpreter(
             str(path), num_threads=threads
         )
         run = interpreter.get_signature_runner(part)
         return lambda **inputs: {name: np.array(v) for name, v in run(**inputs).items()}
 
-    def operations(self, path):
+    def operations(self, path: Path) -> dict[str, int]:
         schema = require("tensorflow.lite.python.schema_py_generated")
         model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
         names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
@@ -82,11 +92,23 @@ class LiteRT(Format):
         operators = [op for graph in model.subgraphs for op in graph.operators or []]
         return dict(Counter(kinds[op.opcodeIndex] for op in operators))
 
-    def packing(self, groups, in_channels, out_channels, positions=None):
+    def packing(
+        self, groups: int, in_channels: int, out_channels: int, positions: int | None = None
+    ) -> int:
         """Packs groups until the wider side has 16 channels.
 
-        Measured for pairs of 3x3 convolutions 2-4-2 and 2-6-2 at 32x32x64 to 2x2x512 on one core
-        with AVX-512 (the other core was busy), packs of 1 to 32.
+        The rule is measured on pairs of 3x3 convolutions with units of 2-4-2 and 2-6-2 channels,
+        at sizes from 32x32x64 to 2x2x512, in packs of 1 to 32 units, on one core with AVX-512
+        while the other core was busy.
+
+        Args:
+            groups: number of groups.
+            in_channels: input channels of one group.
+            out_channels: output channels of one group.
+            positions: height x width of the output; None if it is not known.
+
+        Returns:
+            A power of two that divides `groups`; 1 leaves the groups as they are.
         """
         return largest_pack(groups, 16 // max(in_channels, out_channels))
 

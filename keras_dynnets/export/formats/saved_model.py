@@ -1,9 +1,13 @@
 """TensorFlow SavedModel: grouped execution for any batch, conditional for a batch of one image."""
 
 from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
 
 from keras_dynnets.export.deployment import deploy, deploy_parts
-from keras_dynnets.export.formats.base import Format
+from keras_dynnets.export.formats.base import Format, Run, WriteJob
 from keras_dynnets.export.inference import inference_function, inference_functions
 
 
@@ -14,40 +18,50 @@ class SavedModel(Format):
     runtime = "SavedModel"
     images_a_call = 64
     own_runtime = False
+    always_up_to = {None: 0, 1: 0}  # MACs, measured with `keras-dynnets bench-conditions`
 
-    def write(self, network, path, job):
+    def write(self, network: keras.Model, path: Path, job: WriteJob) -> None:
         """Writes a folder with one signature, `serving_default`."""
         import tensorflow as tf
 
-        deployed = deploy(network, half=job.half, target=self)
+        deployed = deploy(network, "auto", job.half, self, job.batch_size)
         module = inference_function(deployed, job.batch_size, job.half, job.outputs)
         tf.saved_model.save(module, str(path), signatures={"serving_default": module.call})
 
-    def write_parts(self, parts, path, job):
+    def write_parts(self, parts: Mapping[str, keras.Model], path: Path, job: WriteJob) -> None:
         """Writes a folder with a signature for each network; the first is the default too."""
         import tensorflow as tf
 
-        deployed = deploy_parts(parts, half=job.half, target=self)
+        deployed = deploy_parts(parts, "auto", job.half, self, job.batch_size)
         module = inference_functions(deployed, job.batch_size, job.half)
         default = next(iter(module.calls.values()))
         signatures = {"serving_default": default, **module.calls}
         tf.saved_model.save(module, str(path), signatures=signatures)
 
-    def runner(self, path, threads=None, part=None):
-        """Loads the folder; the threads of TensorFlow are a setting of the process."""
+    def runner(self, path: Path, threads: int | None = None, part: str | None = None) -> Run:
+        """Loads a folder.
+
+        Args:
+            path: of the folder.
+            threads: not used, since the number of threads of TensorFlow is a setting of the
+                process.
+            part: name of one of several networks in the folder.
+
+        Returns:
+            A function from arrays by input name to arrays by output name.
+        """
         import tensorflow as tf
 
         loaded = tf.saved_model.load(str(path))
-        call = loaded.signatures[part or "serving_default"]
 
         def run(**inputs):
+            call = loaded.signatures[part or "serving_default"]
             outputs = call(**{name: tf.constant(value) for name, value in inputs.items()})
             return {name: value.numpy() for name, value in outputs.items()}
 
-        run.keeps = loaded  # the signature holds its variables weakly
         return run
 
-    def operations(self, path):
+    def operations(self, path: Path) -> dict[str, int]:
         from tensorflow.core.protobuf import saved_model_pb2
 
         content = (path / "saved_model.pb").read_bytes()
@@ -55,7 +69,7 @@ class SavedModel(Format):
         inside = [node for function in graph.library.function for node in function.node_def]
         return dict(Counter(node.op for node in [*graph.node, *inside]))
 
-    def marker(self, several):
+    def marker(self, several: bool) -> str:
         return "saved_model.pb"
 
 

@@ -35,7 +35,7 @@ def checked_widths(widths: float | Sequence[float]) -> tuple[float, ...]:
     Raises:
         ValueError: a width is no number above 0 and at most 1.
     """
-    given = tuple(widths) if isinstance(widths, (list, tuple)) else (widths,)
+    given: tuple = tuple(widths) if isinstance(widths, (list, tuple)) else (widths,)
     if not all(_is_share(width) for width in given):
         raise ValueError(f"widths are shares of the filters, above 0 and at most 1, not {given}")
     return (1.0, *sorted({float(width) for width in given} - {1.0}, reverse=True))

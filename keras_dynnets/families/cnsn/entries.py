@@ -15,7 +15,7 @@ for name, (network, smallest) in NETWORKS.items():
     register(
         name,
         "cnsn",
-        "keras_dynnets.families.cnsn.model:detachable_network",
+        "keras_dynnets.families.cnsn.networks:detachable_network",
         **CIFAR10,
         paper="10.2991/jrnal.k.210521.012",
         arguments={"network": network},

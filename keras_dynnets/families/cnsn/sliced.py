@@ -68,7 +68,7 @@ class SlicedConv2D(Sliced):
         >>> half = SlicedConv2D(conv, reads=range(8), writes=range(16))
         >>> outputs = half(images[..., :8])
 
-    Reference: Yu et al., Slimmable Neural Networks, arXiv 1812.08928, section 3.1.
+    Reference: Yu et al., Slimmable Neural Networks, arXiv 1812.08928, section 3.
     """
 
     def values(self) -> list[Any]:
@@ -109,7 +109,7 @@ class SlicedDense(Sliced):
         >>> head = SlicedDense(dense, reads=range(256), writes=range(10))
         >>> logits = head(features[:, :256])
 
-    Reference: Yu et al., Slimmable Neural Networks, arXiv 1812.08928, section 3.1.
+    Reference: Yu et al., Slimmable Neural Networks, arXiv 1812.08928, section 3.
     """
 
     def values(self) -> list[Any]:

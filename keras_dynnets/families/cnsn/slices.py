@@ -32,19 +32,6 @@ CHANNELWISE = (
     keras.layers.UpSampling2D,
     keras.layers.ZeroPadding2D,
 )
-OPERATIONS = (
-    "Relu",
-    "Relu6",
-    "LeakyRelu",
-    "Elu",
-    "Selu",
-    "Gelu",
-    "Silu",
-    "HardSilu",
-    "HardSigmoid",
-    "Tanh",
-    "Sigmoid",
-)
 # Layers and operations that combine equal channels of several inputs.
 MERGING = (
     keras.layers.Add,
@@ -144,7 +131,7 @@ class Slicer:
             times = operation.depth_multiplier
             writes = tuple(c * times + i for c in reads[0] for i in range(times))
             return self.slice(SlicedConv2D, operation, reads[0], writes), writes
-        if isinstance(operation, CHANNELWISE) or type(operation).__name__ in OPERATIONS:
+        if isinstance(operation, CHANNELWISE) or graph.is_activation(operation):
             return operation, reads[0]
         if isinstance(operation, MERGING) or type(operation).__name__ in MERGING_OPERATIONS:
             if len(set(reads)) > 1:

@@ -1,1 +1,1 @@
-"""DMNN: residual networks whose blocks are split into gated sub-blocks (arXiv 1902.10949)."""
+"""DMNN: residual networks whose blocks are divided into gated sub-blocks (arXiv 1902.10949)."""

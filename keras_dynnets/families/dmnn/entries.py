@@ -1,11 +1,11 @@
-"""The DMNNs of the zoo."""
+"""The DMNNs that the zoo has by name."""
 
 from keras_dynnets.baselines.entries import CIFAR10, CIFAR100, IMAGENET
 from keras_dynnets.core.registry import register
 
 MODULES = ("gumbel_gate", "path_controller", "multi_path", "model")
 
-NETWORKS = {  # name: backbone, sub-blocks of each block, data set
+NETWORKS = {  # name: backbone, number of sub-blocks in each block, data set
     "dmnn20": ("resnet20", 2, CIFAR10),
     "dmnn50_cifar": ("resnet50_cifar", 2, CIFAR100),
     "dmnn50": ("resnet50", 2, IMAGENET),

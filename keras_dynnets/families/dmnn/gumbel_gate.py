@@ -1,41 +1,49 @@
+"""The layer that turns logits into hard gates."""
+
+from typing import Any
+
 import keras
 from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
 class GumbelGate(keras.layers.Layer):
-    """Hard on/off gates from logits, with a gradient (DMNN, eq. 8).
+    """Turns pairs of logits into gates of exactly 0 or 1 that pass a gradient on.
 
-    The gate is `argmax(softmax(g + Gumbel(0, 1)))` over the pair of logits
-    (skip, execute); index 1 means execute. The output holds exact zeros and
-    ones, its gradient is that of the softmax (straight-through). Noise is drawn
-    only while the layer trains: not in inference, and not when it is frozen
-    (`trainable = False`), as with batch norm.
+    A gate is 1 if the logit for "execute" is larger than the logit for "skip" (equation 8). In
+    training, Gumbel noise is added to both logits first, so that a gate opens with the probability
+    that a softmax over its pair gives. The gradient of a gate is that of this softmax
+    (straight-through estimator). As batch norm does, the layer behaves as in inference, without
+    noise, while it is frozen (`trainable = False`).
 
-    Deviations from the paper, which is silent on both: temperature 1, and
-    `noise`, which scales the Gumbel noise, so that the last epochs of a training
-    can meet the gates of inference.
+    Deviations from the paper:
+
+    - Equation 8 does not say how a gradient passes the argmax. Here it is the gradient of the
+      softmax with noise, at temperature 1.
+    - `noise` scales the term Δ of equation 8. The paper has no such factor. With noise 0 in its
+      last epochs, a training sees the gates that inference will have.
 
     Args:
-        noise: scale of the Gumbel noise, 0 or more. 1 is the paper's.
-        seed: seed of the noise; an integer makes a training repeatable.
+        noise: scale of the Gumbel noise, a float of 0 or more. The paper's value is 1.
+        seed: seed of the noise. With an integer, a training repeats exactly.
 
-    Input shape: (batch, gates, 2), logits for (skip, execute).
+    Input shape: (batch, gates, 2), the logits for (skip, execute) of each gate.
 
     Output shape: (batch, gates), values 0.0 or 1.0.
 
     Raises:
-        ValueError: negative `noise`, or an input whose last axis is not 2.
+        ValueError: `noise` is negative, or the last axis of the input does not have size 2.
 
     Example:
         >>> logits = keras.ops.convert_to_tensor([[[0.0, 1.0], [2.0, 1.0]]])
         >>> GumbelGate()(logits)
         [[1., 0.]]
 
-    Reference: Su et al., Dynamic Multi-path Neural Network, arXiv 1902.10949, section 3.2.
+    Reference: Su et al., Dynamic Multi-path Neural Network, arXiv 1902.10949, section 3.2,
+    equation 8.
     """
 
-    def __init__(self, noise=1.0, seed=None, **kwargs):
+    def __init__(self, noise: float = 1.0, seed: int | None = None, **kwargs: Any):
         super().__init__(**kwargs)
         if noise < 0:
             raise ValueError(
@@ -45,18 +53,17 @@ class GumbelGate(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         if len(input_shape) != 3 or input_shape[-1] != 2:
             raise ValueError(
                 f"GumbelGate takes logits of shape (batch, gates, 2), not {tuple(input_shape)}"
             )
         self.built = True
 
-    def call(self, logits, training=None):
-        # float32: in half precision the noise of a near-certain gate would overflow or vanish.
+    def call(self, logits: Any, training: bool | None = None) -> Any:
+        # In half precision the noise of a nearly certain gate would overflow or vanish.
         logits = ops.cast(logits, "float32")
-        noisy = training and self.trainable and self.noise > 0
-        if noisy:
+        if training and self.trainable and self.noise > 0:
             uniform = keras.random.uniform(
                 ops.shape(logits), 1e-7, 1.0 - 1e-7, "float32", self.seed_generator
             )
@@ -67,8 +74,8 @@ class GumbelGate(keras.layers.Layer):
             hard = hard + (soft - ops.stop_gradient(soft))
         return ops.cast(hard, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return tuple(input_shape[:-1])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "noise": self.noise, "seed": self.seed}

@@ -1,3 +1,8 @@
+"""The layer that runs the sub-blocks of a block that are open for each image."""
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -9,48 +14,60 @@ from keras_dynnets.core.deployable import Deployable, Deployer
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
 class MultiPath(GatedBranches, Costed, Deployable, keras.layers.Layer):
-    """A shortcut plus those of its paths that each image's gates ask for (DMNN, eq. 4).
+    """Adds to a shortcut those of several paths whose gates are open (equation 4).
 
-    `output[b] = shortcut[b] + sum_n gates[b, n] * paths[n](inputs)[b]`, in one of
-    three forms with the same answer:
+    For image b of a batch, `output[b] = shortcut[b] + sum_n gates[b, n] * paths[n](inputs)[b]`.
+    There are three ways to compute this sum:
 
-    - masked: every path runs on every image and is multiplied by its gate. It
-      saves nothing; it is the form of training, where the gradient of a closed
-      gate needs the path's output and batch norm sees every image.
-    - sparse (TensorFlow): a path runs on the rows of the batch whose gate is open,
-      gathered before and scattered back after. A path without rows does not run.
-    - conditional: for a batch of one image, each path behind an `if`; where the batch
-      size is not known beforehand, the sparse form.
+    - "masked": every path runs on every image, and its result is multiplied by its gate. This
+      saves no time. Training needs it: the gradient of a closed gate depends on the result of its
+      path, and batch norm must see every image.
+    - "sparse" (TensorFlow only): a path runs on the images of the batch whose gate is open. They
+      are gathered before the path and scattered back after it. A path that no image needs does
+      not run.
+    - "conditional": every path stands behind a condition. This takes batches of one image; where
+      the batch size is not known in advance, the layer runs as "sparse".
 
-    Beside them "all" ignores the gates and runs every path: what savings are
-    measured against, and what the ONNX export starts from.
+    Two more values of `execution` choose among them or leave out the gates:
 
-    "auto" trains masked. In inference it takes the conditional form where the
-    batch size is known to be 1, else the sparse one; on other backends than
-    TensorFlow the masked one. Setting `execution = "sparse"` makes
-    training sparse as well: faster, but a closed gate then gets no gradient from
-    the path behind it, so it suits fine-tuning with frozen controllers.
+    - "auto": "masked" in training. In inference "conditional" if the batch size is known to be 1
+      and otherwise "sparse"; on a backend other than TensorFlow, "masked" instead of "sparse".
+    - "all": every path runs and the gates are ignored. Savings are measured against this, and
+      exporters start from it.
+
+    With "sparse" a training runs faster too, but a closed gate then gets no gradient from the path
+    behind it. Use it to fine-tune a network whose controllers are frozen.
+
+    Deviation from the paper: equation 4 adds to the block's input itself. Here `shortcut` is an
+    argument, because a block that changes the shape of its input has a 1x1 convolution and a
+    batch norm as its shortcut, as in ResNet.
 
     Args:
-        paths: list of layers, each mapping `inputs` to the shape of `shortcut`;
-            usually `keras.Sequential`.
+        paths: layers, usually `keras.Sequential`, each from `inputs` to the shape of `shortcut`.
         execution: "auto", "masked", "sparse", "conditional" or "all".
 
     Call arguments:
         inputs: (batch, height, width, channels).
-        gates: (batch, number of paths), 0 or 1, as `PathController` gives them.
-        shortcut: what the paths are added to, of the shape of their outputs.
+        gates: 0 or 1 for each image and path, (batch, paths), as `PathController` gives them.
+        shortcut: what the results of the paths are added to, of the same shape as they are.
 
     Output shape: that of `shortcut`.
 
     Raises:
-        ValueError: no paths, an unknown execution, gates that do not fit the
-            paths, or the conditional form on a batch that is not one image.
+        ValueError: there are no paths, `execution` is unknown, there are not as many gates as
+            paths, or "conditional" gets a batch of several images.
 
-    Reference: Su et al., Dynamic Multi-path Neural Network, arXiv 1902.10949, section 3.1.
+    Example:
+        >>> layer = MultiPath([keras.layers.Conv2D(5, 1), keras.layers.Conv2D(5, 1)])
+        >>> gates = keras.ops.convert_to_tensor([[1.0, 0.0], [0.0, 0.0]])
+        >>> layer(keras.ops.ones((2, 8, 8, 3)), gates, keras.ops.zeros((2, 8, 8, 5))).shape
+        (2, 8, 8, 5)
+
+    Reference: Su et al., Dynamic Multi-path Neural Network, arXiv 1902.10949, sections 3.1 and
+    3.2, equation 4.
     """
 
-    def __init__(self, paths, execution="auto", **kwargs):
+    def __init__(self, paths: Sequence[keras.Layer], execution: str = "auto", **kwargs: Any):
         super().__init__(**kwargs)
         if not paths:
             raise ValueError(
@@ -58,36 +75,43 @@ class MultiPath(GatedBranches, Costed, Deployable, keras.layers.Layer):
             )
         self.paths = list(paths)
         self.execution = execution
-        # XLA compiles static shapes only, and the sparse form has none; on JAX it is all XLA and masked.
+        # TensorFlow's XLA needs static shapes, which "sparse" does not have. On JAX everything is
+        # compiled by XLA, and the layer runs as "masked".
         self.supports_jit = keras.backend.backend() != "tensorflow"
 
-    def build(self, inputs_shape, gates_shape, shortcut_shape):
-        if gates_shape[-1] != len(self.paths):
+    def build(self, inputs_shape: tuple, gates_shape: tuple, shortcut_shape: tuple) -> None:
+        count = len(self.paths)
+        if gates_shape[-1] != count:
             raise ValueError(
-                f"{len(self.paths)} paths need gates of shape (batch, {len(self.paths)}), not {gates_shape}"
+                f"{count} paths need gates of shape (batch, {count}), not {gates_shape}"
             )
+        self.inputs_shape = tuple(inputs_shape)
         for path in self.paths:
             if not path.built:
                 path.build(inputs_shape)
 
-    def call(self, inputs, gates, shortcut, training=None):
+    def call(self, inputs: Any, gates: Any, shortcut: Any, training: bool | None = None) -> Any:
         form = self._form(inputs, training)
         if form == "conditional" and inputs.shape[0] not in (1, None):
             raise ValueError(
-                f"the conditional form takes one image a call, not {inputs.shape[0]}; use execution='sparse'"
+                f"execution='conditional' takes one image a call, not {inputs.shape[0]}; use "
+                "execution='sparse' for batches"
             )
-        run = {
-            "masked": self._add_masked,
-            "all": self._add_all,
-            "conditional": self._add_conditional,
-            "sparse": self._add_sparse,
-        }[form]
-        return run(inputs, gates, shortcut, training)
+        every = range(len(self.paths))
+        if form == "masked":
+            return self._add_masked(every, inputs, gates, shortcut, training)
+        if form == "all":
+            return self._add_all(inputs, shortcut, training)
+        shortcut = self._add_masked(self.always, inputs, gates, shortcut, training)
+        gated = [n for n in every if n not in self.always]
+        run = self._add_conditional if form == "conditional" else self._add_sparse
+        return run(gated, inputs, gates, shortcut, training) if gated else shortcut
 
-    def _form(self, inputs, training):
+    def _form(self, inputs: Any, training: bool | None) -> str:
+        """Gives the execution for this call: "masked", "sparse", "conditional" or "all"."""
         on_tensorflow = keras.backend.backend() == "tensorflow"
         if self.execution == "conditional" and inputs.shape[0] is None and on_tensorflow:
-            return "sparse"  # a condition has one answer, and this may be more than one image
+            return "sparse"  # a condition has one answer, and the batch may hold several images
         if self.execution != "auto":
             return self.execution
         if training:
@@ -96,88 +120,108 @@ class MultiPath(GatedBranches, Costed, Deployable, keras.layers.Layer):
             return "conditional"
         return "sparse" if on_tensorflow else "masked"
 
-    def _add_all(self, inputs, gates, output, training):
+    def _add_all(self, inputs: Any, output: Any, training: bool | None) -> Any:
         for n, path in enumerate(self.paths):
-            with keras.name_scope(
-                f"sub_block_{n}"
-            ):  # the ONNX export finds the additions by this name
+            # The exports find the additions by the name of this scope.
+            with keras.name_scope(self.branch_scope(n)):
                 output = output + path(inputs, training=training)
         return output
 
-    def _add_masked(self, inputs, gates, output, training):
-        for n, path in enumerate(self.paths):
-            output = output + ops.reshape(gates[:, n], (-1, 1, 1, 1)) * path(
-                inputs, training=training
+    # Each of the next three adds the paths of the given indices to `output`.
+
+    def _add_masked(
+        self, indices: Sequence[int], inputs: Any, gates: Any, output: Any, training: bool | None
+    ) -> Any:
+        for n in indices:
+            gate = ops.reshape(gates[:, n], (-1, 1, 1, 1))
+            output = output + gate * self.paths[n](inputs, training=training)
+        return output
+
+    def _add_conditional(
+        self, indices: Sequence[int], inputs: Any, gates: Any, output: Any, training: bool | None
+    ) -> Any:
+        for n in indices:
+            path = self.paths[n]
+            output = ops.cond(
+                gates[0, n] > 0.5,
+                lambda path=path, output=output: output + path(inputs, training=training),
+                lambda output=output: output,
             )
         return output
 
-    def _add_conditional(self, inputs, gates, output, training):
-        for n, path in enumerate(self.paths):
-            run = lambda path=path, output=output: output + path(inputs, training=training)  # noqa: E731
-            output = ops.cond(gates[0, n] > 0.5, run, lambda output=output: output)
-        return output
-
-    def _add_sparse(self, inputs, gates, output, training):
-        for n in range(0, len(self.paths), 2):
-            output = self._add_two_sparse(
-                self.paths[n : n + 2], inputs, gates[:, n : n + 2] > 0.5, output, training
-            )
+    def _add_sparse(
+        self, indices: Sequence[int], inputs: Any, gates: Any, output: Any, training: bool | None
+    ) -> Any:
+        is_open = gates > 0.5
+        if self.always:
+            is_open = ops.take(is_open, indices, axis=1)
+        for n in range(0, len(indices), 2):
+            pair = [self.paths[index] for index in indices[n : n + 2]]
+            output = self._add_two_sparse(pair, inputs, is_open[:, n : n + 2], output, training)
         return output
 
     @staticmethod
-    def _add_two_sparse(paths, inputs, is_open, output, training):
-        """Adds one or two paths with one gather for both.
+    def _add_two_sparse(
+        paths: list, inputs: Any, is_open: Any, output: Any, training: bool | None
+    ) -> Any:
+        """Adds one or two paths, with one gather of images for both.
 
-        The rows of the batch are put in the order: those that only the first path needs,
-        both, only the second, none. Each path then has a run of neighbours, a slice that copies nothing.
+        The gathered images are in this order: those that only the first path needs, those that
+        both need, those that only the second needs. Each path then runs on a slice of consecutive
+        images, which needs no further copy.
         """
         import tensorflow as tf
 
+        def count(condition: Any) -> Any:
+            return tf.math.count_nonzero(condition, dtype="int32")
+
         first, second = is_open[:, 0], is_open[:, -1] & (len(paths) == 2)
         rank = tf.where(first, tf.where(second, 1, 0), tf.where(second, 2, 3))
-        count = lambda condition: tf.math.count_nonzero(condition, dtype="int32")  # noqa: E731
-        a, b, c = count(rank < 1), count(rank < 2), count(rank < 3)
+        only_first, by_first, by_any = count(rank < 1), count(rank < 2), count(rank < 3)
         everything = tf.reduce_all(is_open)
-        rows = tf.argsort(rank, stable=True)[:c]
+        rows = tf.argsort(rank, stable=True)[:by_any]
         x = tf.cond(everything, lambda: inputs, lambda: tf.gather(inputs, rows))
         nothing = tf.zeros((0, *output.shape[1:]), output.dtype)
 
-        def run(path, part):
-            # A convolution over no rows fails in fused TensorFlow graphs: the guard is not only for speed.
+        def run(path: keras.Layer, images: Any) -> Any:
+            # TensorFlow's fused convolutions fail on an empty batch, so this also avoids an error.
             return tf.cond(
-                tf.shape(part)[0] > 0, lambda: path(part, training=training), lambda: nothing
+                tf.shape(images)[0] > 0, lambda: path(images, training=training), lambda: nothing
             )
 
-        runs = [(rows[:b], run(paths[0], x[:b]))]
+        results = [(rows[:by_first], run(paths[0], x[:by_first]))]
         if len(paths) == 2:
-            runs.append((rows[a:], run(paths[1], x[a:])))
+            results.append((rows[only_first:], run(paths[1], x[only_first:])))
 
-        def complete():
-            return sum((result for _, result in runs), output)
+        def complete() -> Any:
+            return sum((result for _, result in results), output)
 
-        def scattered():
+        def scattered() -> Any:
             total = output
-            for at, result in runs:
+            for at, result in results:
                 total = tf.tensor_scatter_nd_add(total, at[:, None], result)
             return total
 
-        summed = tf.cond(everything, complete, scattered)
-        return tf.ensure_shape(summed, output.shape)
+        return tf.ensure_shape(tf.cond(everything, complete, scattered), output.shape)
 
-    def compute_output_spec(self, inputs, gates, shortcut, training=None):
+    def compute_output_spec(
+        self, inputs: Any, gates: Any, shortcut: Any, training: bool | None = None
+    ) -> keras.KerasTensor:
         return keras.KerasTensor(shortcut.shape, dtype=self.compute_dtype)
 
-    def inner_calls(self, input_shape):
+    def inner_calls(self, input_shape: tuple) -> list[tuple[keras.Layer, tuple]]:
         return [(path, input_shape) for path in self.paths]
 
-    def optional_macs(self, input_shape):
+    def optional_macs(self, input_shape: tuple) -> tuple[int, ...]:
         return tuple(cost.layer_macs(path, input_shape) for path in self.paths)
 
     def deployed(self, deployer: Deployer) -> "MultiPath":
         paths = [deployer.chain(path) for path in self.paths]
-        return MultiPath(paths, deployer.execution, name=self.name, dtype="float32")
+        copy = MultiPath(paths, deployer.execution, name=self.name, dtype="float32")
+        copy.always = self.cheap_branches(deployer.runs_always)
+        return copy
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "paths": [keras.saving.serialize_keras_object(path) for path in self.paths],
@@ -185,6 +229,6 @@ class MultiPath(GatedBranches, Costed, Deployable, keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> "MultiPath":
         paths = [keras.saving.deserialize_keras_object(path) for path in config.pop("paths")]
         return cls(paths=paths, **config)

@@ -1,3 +1,7 @@
+"""The layer that decides which sub-blocks of a block run."""
+
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -8,43 +12,70 @@ from keras_dynnets.families.dmnn.gumbel_gate import GumbelGate
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
 class PathController(Costed, keras.layers.Layer):
-    """Decides, image by image, which sub-blocks of a block run (DMNN, eq. 5-8).
+    """Decides for each image which sub-blocks of a block run.
 
-    `z = GAP(x)`, `h = ReLU(W1 z + b1) + ReLU(W2 h_previous)`, logits
-    `W3 h + b3` for (skip, execute) of every sub-block, gates by `GumbelGate`.
+    The layer averages the block's input over height and width (equation 5), maps it to a small
+    vector (equation 6) and adds the mapped state of the controller before it (equation 7). The
+    sum is its own state. The state gives two logits, for (skip, execute), to each sub-block, and
+    `GumbelGate` turns them into gates (equation 8):
 
-    Deviations from the paper, which leaves them open: W1 has a bias and W2, which
-    has none, is the controller's own (the parameter counts of the paper allow
-    both); the first controller, without a previous state, has `h = ReLU(W1 z + b1)`;
-    the gate's bias starts at (0.1, 2.0), so that a training starts with nearly every path
-    on (ConvNet-AIG, arXiv 1711.11503, which the paper builds on).
+        z = mean of x over height and width
+        h = relu(W1 z + b1) + relu(W2 h_previous)
+        gates = GumbelGate(W3 h + b3)
+
+    Deviations from the paper:
+
+    - Equations 6 and 7 leave out biases "for simplicity". Here W1 has a bias and W2 has none.
+      Each controller has a W2 of its own. The parameter counts of the paper allow both.
+    - Equation 7 does not say what the first controller takes as the previous state. Here it has
+      no W2, and its state is the first term alone.
+    - The paper does not say how b3 of equation 8 starts. Here it starts at 0.1 for "skip" and 2.0
+      for "execute", as in ConvNet-AIG (arXiv 1711.11503), on which the paper builds. A training
+      therefore starts with nearly every sub-block on.
 
     Args:
-        sub_blocks: number of gates.
-        units: width of the state h. 32 in the paper.
-        noise, seed: see `GumbelGate`.
-        logits_stddev: deviation of W3 at the start. With 0.001 a decision is the same for every
-            image at first; a short training of a shallow network gains from more (0.2: from
-            0.001 it left every second gate open for half of the images by noise alone), a
-            deep one would start with closed paths.
+        sub_blocks: number of gates, an integer of 1 or more.
+        units: size of the state, an integer of 1 or more. The paper's value is 32.
+        noise: scale of the Gumbel noise, see `GumbelGate`.
+        logits_stddev: standard deviation of the values of W3 at the start of a training. With the
+            default, a controller decides the same for every image at first. A short training of a
+            shallow network gains from 0.2: with 0.001 it ended with every second gate open for
+            half of the images, by noise alone. A deep network would start with closed gates at
+            0.2.
+        seed: seed of the Gumbel noise, see `GumbelGate`.
 
     Call arguments:
-        inputs: the block's input, (batch, height, width, channels), or channels
-            first where Keras is set so.
-        state: the previous controller's state, (batch, units), or None at the first block.
-        forced: optional values to add to the advantage of executing, the difference of the
-            logits, (batch, sub_blocks); +-1e4 decides a gate while the controller still does
-            all its work. There is no noise and no gradient then.
+        inputs: the block's input, (batch, height, width, channels), or with the channels first
+            where Keras is configured so.
+        state: the state of the controller before, (batch, units); None for the first one.
+        forced: values to add to the difference between the logits for "execute" and for "skip",
+            (batch, sub_blocks); None for nothing. A value of 1e4 opens a gate and -1e4 closes it,
+            while the controller still does all its work. The gates then have no noise and no
+            gradient.
 
-    Output: gates (batch, sub_blocks) of exact 0.0 and 1.0, and the state (batch, units).
+    Output shape: gates (batch, sub_blocks) of exactly 0.0 or 1.0, and the state (batch, units).
 
     Raises:
-        ValueError: `sub_blocks` or `units` below 1.
+        ValueError: `sub_blocks` or `units` is below 1.
 
-    Reference: Su et al., Dynamic Multi-path Neural Network, arXiv 1902.10949, section 3.2.
+    Example:
+        >>> gates, state = PathController(sub_blocks=2)(keras.ops.ones((4, 8, 8, 16)))
+        >>> gates.shape, state.shape
+        ((4, 2), (4, 32))
+
+    Reference: Su et al., Dynamic Multi-path Neural Network, arXiv 1902.10949, section 3.2,
+    equations 5 to 8.
     """
 
-    def __init__(self, sub_blocks, units=32, noise=1.0, logits_stddev=0.001, seed=None, **kwargs):
+    def __init__(
+        self,
+        sub_blocks: int,
+        units: int = 32,
+        noise: float = 1.0,
+        logits_stddev: float = 0.001,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if sub_blocks < 1 or units < 1:
             raise ValueError(
@@ -69,7 +100,12 @@ class PathController(Costed, keras.layers.Layer):
         )
         self.gate = GumbelGate(noise, seed, name="gate", dtype=self.dtype_policy)
 
-    def build(self, inputs_shape, state_shape=None, forced_shape=None):
+    def build(
+        self,
+        inputs_shape: tuple,
+        state_shape: tuple | None = None,
+        forced_shape: tuple | None = None,
+    ) -> None:
         self.has_state = state_shape is not None
         self.pool.build(inputs_shape)
         self.embed_input.build((None, self.pool.compute_output_shape(inputs_shape)[-1]))
@@ -78,43 +114,54 @@ class PathController(Costed, keras.layers.Layer):
         self.logits.build((None, self.units))
         self.gate.build((None, self.sub_blocks, 2))
 
-    def call(self, inputs, state=None, forced=None, training=None):
+    def call(
+        self, inputs: Any, state: Any = None, forced: Any = None, training: bool | None = None
+    ) -> tuple[Any, Any]:
         new_state = self.embed_input(self._pooled(inputs, training))
         if state is not None:
             new_state = new_state + self.embed_state(state)
         if training and forced is None:
             logits = ops.reshape(self.logits(new_state), (-1, self.sub_blocks, 2))
             return self.gate(logits, training=True), new_state
-        # Without noise only the difference of each pair counts: half the values, and no pairs to take apart.
+        # Without noise only the difference of the two logits counts, so half the products will do.
         kernel, bias = self.logits.kernel, self.logits.bias
-        advantage = ops.matmul(new_state, kernel[:, 1::2] - kernel[:, ::2]) + (
-            bias[1::2] - bias[::2]
-        )
+        kernel, bias = kernel[:, 1::2] - kernel[:, ::2], bias[1::2] - bias[::2]
+        advantage = ops.matmul(new_state, kernel) + bias
         if forced is not None:
             advantage = advantage + forced
         return ops.cast(advantage > 0, self.compute_dtype), new_state
 
-    def _pooled(self, inputs, training):
+    def _pooled(self, inputs: Any, training: bool | None) -> Any:
+        """Gives the mean over height and width, (batch, channels)."""
         one_pass = (
             keras.backend.backend() == "tensorflow" and self.pool.data_format == "channels_last"
         )
         if training or not one_pass or inputs.shape[0] == 1 or None in inputs.shape[1:]:
             return self.pool(inputs)
-        # TensorFlow's mean over two axes takes twice as long (2.4 for 5.5 ms at 16x56x56x256).
+        # TensorFlow's mean over two axes takes 5.5 ms at (16, 56, 56, 256), this pooling 2.4 ms.
         pooled = ops.average_pool(inputs, inputs.shape[1:3], data_format="channels_last")
         return ops.reshape(pooled, (-1, inputs.shape[-1]))
 
-    def compute_output_spec(self, inputs, state=None, forced=None, training=None):
-        spec = lambda width: keras.KerasTensor((inputs.shape[0], width), dtype=self.compute_dtype)  # noqa: E731
-        return spec(self.sub_blocks), spec(self.units)
+    def compute_output_spec(
+        self, inputs: Any, state: Any = None, forced: Any = None, training: bool | None = None
+    ) -> tuple[keras.KerasTensor, keras.KerasTensor]:
+        gates, new_state = (
+            keras.KerasTensor((inputs.shape[0], width), dtype=self.compute_dtype)
+            for width in (self.sub_blocks, self.units)
+        )
+        return gates, new_state
 
-    def macs(self, input_shape):
-        """MACs of one decision, in inference."""
+    def macs(self, input_shape: tuple) -> int:
+        """Counts the MACs of the decision for one image, in inference.
+
+        Args:
+            input_shape: (batch, height, width, channels) of the block's input.
+        """
         channels = self.pool.compute_output_shape(input_shape)[-1]
         own = self.units if self.has_state else 0
         return cost.dense_macs(channels + own + self.sub_blocks, self.units)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "sub_blocks": self.sub_blocks,
@@ -125,5 +172,6 @@ class PathController(Costed, keras.layers.Layer):
         }
 
 
-def _nearly_on(shape, dtype=None):
+def _nearly_on(shape: tuple, dtype: Any = None) -> Any:
+    """Initialises the pairs of biases so that "execute" has the larger one."""
     return ops.tile(ops.cast([0.1, 2.0], dtype), shape[0] // 2)

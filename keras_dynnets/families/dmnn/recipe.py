@@ -1,4 +1,4 @@
-"""The part of a training recipe that only a DMNN has."""
+"""The section `family` of a training recipe for a DMNN, and the callback that follows it."""
 
 from typing import Any
 
@@ -7,7 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class GateSchedule(BaseModel):
-    """When the gates of a DMNN start to close in a training, and when their noise ends."""
+    """Says when the gates of a DMNN start to close in a training, and when their noise ends.
+
+    Epochs count from 0. Before `target_falls_from_epoch` the target rate is 1. From there it falls
+    in equal steps, one at the start of each epoch, and from `target_reached_epoch` on it is the
+    model's own. With the defaults it is the model's own from the start, and the noise stays. This
+    is the paper's training; the schedule is an addition.
+
+    Example:
+        >>> schedule = GateSchedule(target_falls_from_epoch=2, target_reached_epoch=5)
+        >>> [schedule.target_share(epoch) for epoch in range(7)]
+        [0.0, 0.0, 0.25, 0.5, 0.75, 1.0, 1.0]
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -18,22 +29,35 @@ class GateSchedule(BaseModel):
         default=0, ge=0, description="from this epoch on the target rate is that of the model"
     )
     noise_until_epoch: int | None = Field(
-        default=None, ge=0, description="from this epoch on the gates have no noise"
+        default=None,
+        ge=0,
+        description="from this epoch on the gates have no noise; default: they always have noise",
     )
 
     def target_share(self, epoch: int) -> float:
-        """Gives how far the target rate has fallen from 1 to its own value, in [0, 1]."""
+        """Gives how far the target rate has fallen from 1 to the model's own.
+
+        Args:
+            epoch: number of the epoch, from 0.
+
+        Returns:
+            0 for a target rate of 1, 1 for the model's own, and values between them.
+        """
         start, end = self.target_falls_from_epoch, self.target_reached_epoch
         return min(1.0, max(0.0, (epoch - start + 1) / (max(end, start) - start + 1)))
 
 
 class FollowSchedule(keras.callbacks.Callback):
-    """Sets the target rate and the gate noise of a DMNN before every epoch.
+    """Sets the target rate and the gate noise of a DMNN before each epoch.
 
-    Both are those of the model again when the training has ended.
+    When the training ends, both have the values again that they had before it.
 
     Args:
         schedule: a `GateSchedule`.
+
+    Example:
+        >>> schedule = GateSchedule(noise_until_epoch=8)
+        >>> model.fit(images, labels, epochs=10, callbacks=[FollowSchedule(schedule)])
     """
 
     def __init__(self, schedule: GateSchedule):

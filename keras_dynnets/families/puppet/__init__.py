@@ -1,1 +1,1 @@
-"""Puppet-CNN: networks whose kernels an equation generates (arXiv 2411.12876)."""
+"""Puppet-CNN: networks whose kernels a differential equation generates (arXiv 2411.12876)."""

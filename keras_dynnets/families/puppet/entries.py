@@ -12,7 +12,8 @@ MODULES = (
     "model",
 )
 
-NETWORKS = {  # name: the network whose kernels are generated
+# By the name of the entry, the plain network whose kernels are generated.
+NETWORKS = {
     "puppet_cnn": "convnet",
     "puppet_cnn_128": "convnet_128",
     "puppet_alexnet": "alexnet_conv",
@@ -24,7 +25,7 @@ for name, network in NETWORKS.items():
     register(
         name,
         "puppet",
-        "keras_dynnets.families.puppet.model:puppet_cnn",
+        "keras_dynnets.families.puppet.builders:puppet_cnn",
         **CIFAR10,
         paper="2411.12876",
         arguments={"network": network},

@@ -112,7 +112,7 @@ class GeneratedConv2D(keras.layers.Layer):
                 images,
                 kernel,
                 self.strides,
-                self.padding.upper(),
+                "SAME" if self.padding == "same" else "VALID",
                 dilations=self.dilation_rate,
                 data_format="NHWC",
             )

@@ -154,7 +154,7 @@ class KernelODE(keras.layers.Layer):
             noise: see the class.
 
         Returns:
-            (batch, C, k, k, C); a batch of 1 is possible where the complexity has no influence.
+            (batch, C, k, k, C).
         """
         c, k = self.channels, self.kernel_size
         complexity = ops.reshape(complexity, (-1, 1, 1, 1, 1))

@@ -20,7 +20,7 @@ def seeded_noise(positions: Any, seed: int) -> Any:
 
     Example:
         >>> seeded_noise(np.arange(3), seed=0)
-        array([ 0.28709547,  0.82575603, -0.07507506])
+        array([ 0.28709547,  0.82575602, -0.07507509])
     """
     x = (positions * 48271 + (seed * 69621 + 1) % PRIME) % PRIME
     for shift in (1013904223, 362437069, 521288629):

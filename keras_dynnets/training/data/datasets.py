@@ -44,9 +44,9 @@ class Split:
         Args:
             rows: a slice or an array of positions.
         """
-        in_files = isinstance(self.images, ImageFiles)
-        images = self.images.subset(rows) if in_files else self.images[rows]
-        return Split(images, self.labels[rows])
+        if isinstance(self.images, ImageFiles):
+            return Split(self.images.subset(rows), self.labels[rows])
+        return Split(self.images[rows], self.labels[rows])
 
 
 @dataclass(frozen=True)

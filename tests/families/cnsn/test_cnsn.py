@@ -137,7 +137,7 @@ def test_distillation(model):
 
 
 def test_distillation_does_not_teach_the_base():
-    """With only the distillation's loss left, the first stage, which no sub-model has, stays as it is."""
+    """By the distillation loss alone, the first stage, which no sub-model has, does not change."""
     model = CNSN(base(), CUTS, distillation=1.0, loss_weights=(0, 0, 0))
     compiled(model, 1.0, jit_compile=False)
     before = (
@@ -241,7 +241,8 @@ def test_sequential_models():
         ),
         (
             dict(cuts=["stage3_bn"]),
-            "needs more than its result: stage2_pool; the nearest legal cuts are 'stage2_pool', 'stage3_add'",
+            "needs more than its result: stage2_pool; the nearest legal cuts are 'stage2_pool', "
+            "'stage3_add'",
         ),
         (dict(), "nothing would detach"),
         (
@@ -313,7 +314,7 @@ def test_a_layer_that_cannot_be_sliced_is_named():
 
 
 def branched(gated):
-    """Concatenation, a depthwise convolution, a squeeze-and-excitation gate before or behind them, flattening."""
+    """Branches, a depthwise convolution, flattening; a squeeze-and-excitation gate on one side."""
     x = inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(10, 1, name="stem")(x)
     if gated == "before":

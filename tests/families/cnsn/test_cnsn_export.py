@@ -9,10 +9,12 @@ from helpers import compiled, detachable_base, images, labels
 
 from keras_dynnets import cnsn
 from keras_dynnets.export import export_model
-from keras_dynnets.export.api import FORMATS
 from keras_dynnets.export.deployment import deploy_parts
+from keras_dynnets.export.formats import litert, saved_model
+from keras_dynnets.export.formats.onnx import format as onnx
 
 X, Y = images(16), labels(16)
+FORMATS = {module.FORMAT.name: module.FORMAT for module in (litert, onnx, saved_model)}
 PLACES = {"litert": "m.tflite", "onnx": "m", "saved_model": "m"}
 
 
@@ -117,7 +119,10 @@ def test_description_and_refusals(model, tmp_path):
         "weights.data",
     ]
     export_model(model, tmp_path / "folder", "onnx")  # replaced whole
-    with pytest.raises(ValueError, match="make a folder; give its name, without '.onnx'"):
+    with pytest.raises(
+        ValueError,
+        match="together make a folder in the format onnx; give its name, without '.onnx'",
+    ):
         export_model(model, tmp_path / "m.onnx", "onnx")
     (tmp_path / "other").mkdir()
     with pytest.raises(OSError, match="a folder that is no onnx export is there"):

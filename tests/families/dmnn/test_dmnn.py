@@ -25,7 +25,7 @@ DMNN20 = dict(backbone="resnet20", num_classes=10, input_shape=(32, 32, 3))
 
 
 def training_outputs(model, x):
-    """What the network computes in a training step: logits, gates and category logits."""
+    """Gives what the network computes in a training step: logits, gates and category logits."""
     outputs = model._outputs_struct
     return keras.Model(model.input, outputs)(x, training=True)
 
@@ -40,7 +40,7 @@ def unchanged(before, after):
 
 @pytest.fixture(scope="module")
 def dmnn20():
-    """ResNet-20 form, whose gates differ between images; read only."""
+    """The DMNN of ResNet-20, with gates that differ between images. Tests only read it."""
     keras.utils.set_random_seed(1)
     return scatter_gates(settle(DMNN(**DMNN20), images(16, 32)))
 
@@ -56,7 +56,7 @@ def test_gates_differ_between_images(dmnn20):
 
 
 def forms(model, x):
-    """Logits by every form of execution, eagerly and by predict."""
+    """Gives the logits by every form of execution, eagerly and by `predict`."""
     answers = {}
     for execution in ("masked", "sparse", "auto"):
         model.execution = execution
@@ -116,7 +116,7 @@ def test_execution_all_is_every_gate_open():
 
 
 def test_forms_agree_after_a_change_of_form():
-    """`execution` is a Python value inside traced functions: setting it must not leave the old trace behind."""
+    """Traced functions hold `execution` as a constant, so setting it must have them traced anew."""
     model = scatter_gates(settle(tiny(), images(8)))
     x = images(4, seed=1)
     before = model.predict(x, verbose=0)
@@ -136,7 +136,7 @@ def test_execution_is_checked():
 
 
 def dmnn20_costs_by_hand():
-    """(MACs of everything but the paths, MACs of one path of every block, parameters)."""
+    """Gives the MACs without the paths, the MACs of a path of each block, and the parameters."""
     fixed, paths = 32**2 * 9 * 3 * 16 + 640, []
     params = 9 * 3 * 16 + 2 * 16 + 640 + 10
     channels, side = 16, 32
@@ -177,7 +177,7 @@ def test_macs_of_gates(dmnn20):
 
 
 def resource_loss_by_hand(model, gates, rate):
-    """Equations 11 to 15 in NumPy."""
+    """Computes equations 11 to 15 in NumPy."""
     gates = np.asarray(gates, "float64")
     batch, _, sub_blocks = gates.shape
     z = gates.sum((0, 2)) / (batch * sub_blocks)
@@ -272,7 +272,8 @@ def test_metrics_appear_in_fit_and_not_in_evaluate():
 @pytest.mark.parametrize("categories", [None, CATEGORIES])
 def test_every_kind_of_label_gives_the_same_loss(categories):
     x = images(10)
-    y = labels(10)[::-1].copy()  # as many images as classes: one integer an image is no one-hot row
+    # As many images as classes: integers must not be taken for a one-hot row.
+    y = labels(10)[::-1].copy()
     one_hot = np.eye(10, dtype="float32")[y]
     model = scatter_gates(settle(tiny(gate_noise=0, categories=categories), x))
     start = model.get_weights()
@@ -318,7 +319,7 @@ def test_controllers_draw_different_noise():
 
 
 def test_inside_a_sequential_model():
-    """As a pretrained part of the user's own model: trained, compiled, then nested."""
+    """A user trains a DMNN and then puts it into a model of their own."""
     inner = compiled(tiny(seed=1))
     inner.fit(images(8), labels(8), verbose=0)
     model = keras.Sequential([keras.layers.RandomFlip(seed=1), inner])
@@ -386,7 +387,7 @@ def test_frozen_model_keeps_everything_and_draws_no_noise():
 
 
 def test_sparse_training_with_frozen_controllers():
-    """Fine-tuning without wasted work: the loss is that of the masked form."""
+    """With frozen controllers the sparse form, which skips work, has the loss of the masked."""
     model = scatter_gates(settle(tiny(seed=1, resource_weight=0), images(8)))
     for norm in layers_of(model, BatchNormalization):
         norm.trainable = False
@@ -402,7 +403,7 @@ def test_sparse_training_with_frozen_controllers():
         losses.append(model.evaluate(images(8, seed=1), labels(8), verbose=0)[0])
         idle.append(unchanged(before, values(model.trainable_weights)))
         assert unchanged(controllers, values(model.weights)) == list(controllers)
-    assert idle[0] == idle[1]  # paths that no image takes
+    assert idle[0] == idle[1]  # the weights of paths that no image takes do not change
     assert len(idle[0]) < len(before) / 2 and "stem_conv/kernel" not in idle[0]
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
@@ -536,6 +537,23 @@ def test_settings_act_on_the_next_fit(name, value):
     assert first["loss"] != second["loss"]
 
 
+# ---- exports
+
+
+def test_gates_are_an_output_of_a_file_on_request():
+    model, x = scatter_gates(settle(tiny(), images(8))), images(4, seed=1)
+    assert model.deployments().outputs == ("logits",)
+    deployment = model.deployments(gates=True)
+    assert deployment.outputs == ("logits", "gates")
+    found = deployment.single(x)
+    assert_close(found["logits"], model(x))
+    np.testing.assert_array_equal(found["gates"], gates_of(model, x))
+    with pytest.raises(ValueError, match="True or False, not 'yes'"):
+        model.deployments(gates="yes")
+    with pytest.raises(ValueError, match="no option levels; it has gates"):
+        model.deployments(levels=[0])
+
+
 # ---- bad arguments
 
 
@@ -588,7 +606,8 @@ x, y = images(16), labels(16)
 
 def make():
     model = tiny(gate_noise=0, target_rate=0.3, categories=[0] * 5 + [1] * 5)
-    for norm in layers_of(model, BatchNormalization):  # its statistics are a replica's own, as always in Keras
+    # Frozen, because in Keras each replica has batch-norm statistics of its own part of the batch.
+    for norm in layers_of(model, BatchNormalization):
         norm.trainable = False
     return compiled(model, 0.1)
 
@@ -607,7 +626,8 @@ gates = gates_of(single, x)
 result = {"rates": [gates[:8].mean(0).tolist(), gates[8:].mean(0).tolist()]}
 
 def compare(count, batch_size):
-    # both through `fit` from the same start: histories, how far the weights went, how far they are apart
+    # Trains both by `fit` from the same start. Gives their histories, the largest change of a
+    # weight, and the largest difference between the two.
     histories, ends = [], []
     for model in (single, mirrored):
         for weight, value in zip(model.trainable_weights, start):
@@ -618,19 +638,19 @@ def compare(count, batch_size):
     far = lambda a, b: max(float(np.abs(u - v).max()) for u, v in zip(a, b))
     return histories, far(start, ends[0]), far(*ends)
 
-# two steps on equal parts; batch norm and noise aside, they are those of one device
+# Two steps on equal parts of the batch are those of one device, with batch norm and noise off.
 result["fit"] = compare(16, 8)
 result["evaluate"] = [m.evaluate(x, y, verbose=0) for m in (single, mirrored)]
 
-# the resource loss alone, also on parts that differ: 4 + 4 images, then 4 + 1
-# (the first batch must have equal parts: Keras's symbolic build adds them up)
+# The resource loss alone, also on parts of different size: 4 + 4 images, then 4 + 1.
+# (The first batch must have equal parts, because Keras's symbolic build adds them up.)
 for model in (single, mirrored):
     model.category_weights = [0.0] * 3
     with strategy.scope() if model is mirrored else contextlib.nullcontext():
         model.compile(keras.optimizers.SGD(0.1), lambda y, logits: 0.0 * keras.ops.sum(logits, -1))
 result["resource"] = compare(13, 8)
 
-# and as users train: with batch norm and noise
+# A training as users run it, with batch norm and noise.
 with strategy.scope():
     plain = compiled(tiny(seed=1))
 result["plain"] = plain.fit(x, y, batch_size=8, epochs=2, verbose=0).history

@@ -39,7 +39,7 @@ def inputs():
 
 
 def run(layer, x, gates, shortcut):
-    """The layer on a batch, image by image where its form asks for that."""
+    """Runs the layer on a batch, image by image where its form takes one image a call."""
     if layer.execution != "conditional":
         return layer(x, gates, shortcut)
     return np.concatenate(
@@ -96,7 +96,7 @@ def test_all_ignores_the_gates(inputs):
 
 @pytest.mark.parametrize("execution", ["sparse", "conditional"])
 def test_a_closed_path_does_not_run(inputs, execution):
-    """Its weights are NaN: whoever computes with them, and only multiplies by zero, is found out."""
+    """The closed path has NaN weights: computing it and multiplying by zero would give NaN."""
     x, shortcut = inputs
     layer = multi_path(execution)
     layer.build(x.shape, (5, 2), shortcut.shape)
@@ -193,7 +193,8 @@ def test_macs():
     shape = (None, 6, 6, 3)
     layer.build(shape, (None, 2), (None, 6, 6, 5))
     one = 6 * 6 * (3 * 3 * 3 * 4 + 4 * 5)
-    assert layer.path_macs(shape) == [one, one]
+    assert layer.inner_calls(shape) == [(path, shape) for path in layer.paths]
+    assert layer.optional_macs(shape) == (one, one)
     assert layer.macs(shape) == 2 * one
 
 

@@ -14,7 +14,7 @@ def randomised(layer, seed=0):
 
 
 def by_hand(weights, x, state=None):
-    """Equations 5 to 8 in NumPy: gates and state."""
+    """Computes equations 5 to 8 in NumPy: gates and state."""
     if state is None:
         w1, b1, w3, b3 = weights
         h = np.maximum(x.mean((1, 2)) @ w1 + b1, 0)

@@ -8,7 +8,7 @@ from keras_dynnets.layers import InputComplexity
 
 
 def entropy(values):
-    """Of the histogram, by numpy's own functions."""
+    """Computes the entropy of a histogram by NumPy's own functions, divided by 8 bits."""
     counts, _ = np.histogram(np.minimum(values, 255.4), bins=np.arange(257) - 0.5)
     p = counts[counts > 0] / values.size
     return -(p * np.log2(p)).sum() / 8
@@ -21,7 +21,7 @@ def test_is_the_mean_entropy_of_pixels_and_spectrum():
     np.testing.assert_allclose(complexity(x), wanted, atol=1e-6)
     np.testing.assert_allclose(
         InputComplexity()(x), wanted, atol=2e-4
-    )  # a magnitude on the border of two bins
+    )  # for a magnitude on the border of two bins
 
 
 @pytest.mark.parametrize("shape", [(16, 16, 3), (15, 9, 1), (64, 32, 3)])

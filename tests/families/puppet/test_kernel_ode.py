@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 from helpers import copy_by_config
 
-from keras_dynnets.families.puppet.kernel_ode import kernel_of, seeded_noise
+from keras_dynnets.families.puppet.kernels import kernel_of
+from keras_dynnets.families.puppet.noise import seeded_noise
 from keras_dynnets.layers import GeneratedConv2D, KernelODE, LevelNormalization
 
 HALF = np.array([0.5], "float32")
@@ -24,7 +25,7 @@ def test_trainable_values(channels):
 
 
 def test_more_steps_come_near_to_the_same_end():
-    """All methods integrate one equation: the error falls with the step, and faster for a higher order."""
+    """All methods solve one equation; the error falls with the step, faster at a higher order."""
     end = built_like("rk4")(HALF, steps=64)[-1]
     errors = {}
     for method in ("euler", "midpoint", "rk4"):

@@ -5,7 +5,7 @@ from helpers import compiled, images, labels, tiny
 from keras import layers
 
 from keras_dynnets import zoo
-from keras_dynnets.families.tissue.networks import stack_units
+from keras_dynnets.families.tissue.convert import stack_units
 from keras_dynnets.layers import GroupedConv2D
 from keras_dynnets.profile import count
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, compiled, copy_by_config
 
-from keras_dynnets.families.tissue.stacked_units import GroupedDense
+from keras_dynnets.families.tissue.grouped_dense import GroupedDense
 from keras_dynnets.layers import StackedUnits1D, StackedUnits2D
 
 HYBRID = [(2, 4, 2), (4, 3, 1), (2, 4, 2), (4, 3, 3)]

@@ -4,13 +4,14 @@ import keras
 import numpy as np
 import pytest
 from helpers import layers_of
-from keras_dynnets.profile.tables import TISSUE, UNITS
 
 from keras_dynnets import zoo
 from keras_dynnets.layers import GroupedConv2D, StackedUnits2D
 from keras_dynnets.profile import count, tissue_table
+from keras_dynnets.studies.tissue import TISSUE, UNITS
 
-# Derived by hand from the architectures (FLOPs of all layers, convolutions' biases and batch norm included).
+# Derived by hand from the architectures. FLOPs are those of all layers, with biases of convolutions
+# and batch norm.
 DERIVED = {
     ("mlp", ()): (545_810, 1_090_000),
     ("tissue_mlp", ()): (16_474, 28_224),

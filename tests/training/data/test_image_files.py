@@ -1,4 +1,4 @@
-"""Data that lies in files, and the papers' settings on such data."""
+"""Images in files, and the settings of the papers on such images."""
 
 import os
 
@@ -6,12 +6,13 @@ import keras
 import numpy as np
 import pytest
 from PIL import Image
-from test_recipe import SHIPPED
 
+from keras_dynnets.core.registry import find
 from keras_dynnets.training import Batches, find_recipe, load_data, train
 from keras_dynnets.training.data.image_files import ImageFiles
+from keras_dynnets.training.optimizer import StepDecay
+from keras_dynnets.training.recipe import recipe_names
 from keras_dynnets.training.run import recipe_data
-from keras_dynnets.zoo import registry
 
 
 def save(path, image, **options):
@@ -20,7 +21,7 @@ def save(path, image, **options):
 
 
 def made_up(folder, classes=3, each=8, size=16, held_out="val", seed=0):
-    """A folder of images whose colour says the class: `each` of every class, and half as many held out."""
+    """Makes a folder of images whose colour shows the class: `each` of them for each class."""
     rng = np.random.default_rng(seed)
     colours = rng.integers(0, 256, (classes, 3))
     for split, count in (("train", each), (held_out, max(1, each // 2))):
@@ -89,20 +90,24 @@ def test_batches_from_files_repeat(tmp_path):
             np.testing.assert_array_equal(a, b)
     assert first[0][0].shape == (5, 16, 16, 3) and (first[0][0] != first[1][0]).any()
     in_memory = load_data("digits").train
-    with pytest.raises(ValueError, match="resized_crop wants images in files"):
+    with pytest.raises(ValueError, match="resized_crop needs images in files"):
         Batches(in_memory, 5, resized_crop=True)
 
 
 def test_bad_folders(tmp_path):
     (tmp_path / "empty" / "train").mkdir(parents=True)
-    with pytest.raises(ValueError, match="train has no folders; it is to hold one for each class"):
+    with pytest.raises(
+        ValueError, match="train holds no folders; make a folder in it for each class"
+    ):
         load_data("mine", tmp_path / "empty")
     (tmp_path / "bare" / "train" / "cat").mkdir(parents=True)
     with pytest.raises(ValueError, match="cat holds no image"):
         load_data("mine", tmp_path / "bare")
     folder = made_up(tmp_path / "other")
     (folder / "val" / "class0001").rename(folder / "val" / "dog")
-    with pytest.raises(ValueError, match="one for each class: class0001, dog is in one alone"):
+    with pytest.raises(
+        ValueError, match="one for each class; only one of them holds: class0001, dog"
+    ):
         load_data("mine", folder)
     bad = made_up(tmp_path / "bad", held_out="") / "train" / "class0000" / "0.jpg"
     bad.write_text("no image")
@@ -111,8 +116,6 @@ def test_bad_folders(tmp_path):
 
 
 def test_learning_rate_drops():
-    from keras_dynnets.training.run import StepDecay
-
     schedule = StepDecay(0.4, 4, (10, 20))
     np.testing.assert_allclose(
         [schedule(s) for s in (0, 2, 4, 9, 10, 19, 20)],
@@ -126,8 +129,8 @@ def test_learning_rate_drops():
 CLASSES = {"imagenet": 1000, "tiny_imagenet": 200, "cifar100": 100, "cifar10": 10, "mnist": 10}
 
 
-PAPERS = [name.removesuffix(".yaml") for name in SHIPPED if name.endswith("_paper.yaml")]
-# One for every data set; KERAS_DYNNETS_ALL_RECIPES=1 runs all, which takes some minutes more.
+PAPERS = [name for name in recipe_names() if name.endswith("_paper")]
+# One for each data set. KERAS_DYNNETS_ALL_RECIPES=1 runs all, which takes some minutes more.
 QUICK = [
     "cnsn_vgg16_cifar10",
     "tissue_vgg16_cifar100",
@@ -144,7 +147,7 @@ QUICK += ["tissue_vgg19_tiny_imagenet"]
 )
 def test_the_papers_settings_train(name, tmp_path):
     recipe = find_recipe("any", "any", name)
-    assert registry.find(recipe.entry).num_classes in (CLASSES[recipe.data], 10)
+    assert find(recipe.entry).num_classes in (CLASSES[recipe.data], 10)
     small = {"batch_size": 4, "epochs": 1, "image_size": 64 if recipe.data == "imagenet" else None}
     small |= {"train_images": 40} if recipe.train_images else {}
     recipe = recipe.model_copy(update=small)

@@ -1,58 +1,144 @@
-"""Gates for an ONNX graph: the nodes of every sub-block move behind its gate.
+"""Gates in an ONNX graph: the nodes of a gated branch move into an `If`, or get a factor.
 
-tf2onnx makes poor graphs of conditional code: it leaves a change of layout at every
-boundary, and it loses the kernel shapes of convolutions inside a branch. So the network is
-converted with all its paths running, where the layout is settled once for the whole graph,
-and the conditions are put in afterwards.
+tf2onnx makes poor graphs of conditional code: it leaves a change of layout at every boundary, and
+it loses the kernel shapes of convolutions inside a branch. A network is therefore converted with
+all its branches running, so that the layout is settled once for the whole graph, and the gates
+are put in afterwards. Of the factors, too, it would make changes of layout.
+
+The package onnx is imported where it is used: it comes with the extra `export` only.
 """
 
-import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from onnx import helper, numpy_helper
 
 from keras_dynnets.export.formats.onnx.tools import reads
 
-ADDITION = re.compile(r"/sub_block_(\d+)/")  # the name scope that MultiPath gives its additions
+if TYPE_CHECKING:
+    from onnx import GraphProto, NodeProto, TensorProto
+
+COMPARISONS = ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 
 
-def gate_with_if(graph):
-    """Puts every sub-block of a batch-1 graph into an `If` of its gate, in place.
+@dataclass(frozen=True)
+class Branch:
+    """A gated branch, as it is found in a graph.
+
+    Attributes:
+        scope: part of the name of the node that adds the branch to its shortcut.
+        gates: name of the graph's output that has the gates of its layer, (1, branches).
+        index: index of its gate there.
+        always: whether it runs for every image and is multiplied by its gate.
+    """
+
+    scope: str
+    gates: str
+    index: int
+    always: bool
+
+
+def add_gates(graph: "GraphProto", branches: Sequence[Branch]) -> None:
+    """Puts branches behind an `If` of their gates or multiplies them by their gates, in place.
 
     Args:
-        graph: an ONNX graph of a network in the form "all" with an output "gates"
-            (1, blocks, sub_blocks).
+        graph: graph of a network in the form "all", with the gates of its layers among its
+            outputs; for one image if a branch gets an `If`.
+        branches: all gated branches of the network, in any order.
 
     Raises:
-        RuntimeError: the graph does not have the additions and gates that such a network has.
+        RuntimeError: the graph has not one addition in the scope of each branch.
     """
     nodes = list(graph.node)
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    for addition, gate, index in _additions(nodes):
-        nodes = _behind_if(nodes, constants, addition, gate, index)
+    booleans: dict[str, str] = {}
+    for branch in branches:
+        addition = _addition(nodes, branch)
+        if branch.always:
+            nodes = _multiplied(nodes, constants, addition, branch)
+            continue
+        if branch.gates not in booleans:
+            nodes, booleans[branch.gates] = _as_booleans(nodes, constants, branch.gates)
+        nodes = _behind_if(nodes, constants, addition, booleans[branch.gates], branch.index)
     inputs = [value.name for value in graph.input]
     del graph.node[:], graph.initializer[:]
     graph.initializer.extend(constants.values())
     graph.node.extend(_sorted(nodes, {"", *inputs, *constants}))
 
 
-def _additions(nodes):
-    """(addition, its block's gates as booleans, index of the sub-block) of every sub-block."""
+def _as_booleans(
+    nodes: list["NodeProto"], constants: dict[str, "TensorProto"], gates: str
+) -> tuple[list["NodeProto"], str]:
+    """Gives the nodes with one more where it is needed, and the tensor of gates as booleans."""
+    from onnx import helper, numpy_helper
+
     producers = {output: node for node in nodes for output in node.output}
-    casts = [producers[producers[name].input[0]] for name in producers["gates"].input]
-    gates = [cast.input[0] for cast in casts]  # the comparisons' own booleans
-    additions = [node for node in nodes if node.op_type == "Add" and ADDITION.search(node.name)]
-    if not additions or len(additions) % len(gates):
+    source = gates
+    while source in producers and producers[source].op_type in ("Identity", "Cast"):
+        source = producers[source].input[0]
+    if source in producers and producers[source].op_type in COMPARISONS:
+        return nodes, source  # the gates are the result of a comparison, cast to numbers
+    half = numpy_helper.from_array(np.array(0.5, "float32"), f"{gates}/half")
+    constants[half.name] = half
+    is_open = f"{gates}/open"
+    return [*nodes, helper.make_node("Greater", [gates, half.name], [is_open], is_open)], is_open
+
+
+def _addition(nodes: Sequence["NodeProto"], branch: Branch) -> "NodeProto":
+    """Finds the node that adds a branch to its shortcut."""
+    found = [n for n in nodes if n.op_type == "Add" and n.name.split("/")[-2:-1] == [branch.scope]]
+    if len(found) != 1:
         raise RuntimeError(
-            f"the graph has {len(additions)} gated additions for {len(gates)} blocks"
+            f"the graph has {len(found)} additions in the scope {branch.scope!r}, and a layer with "
+            "gated branches must be called once and add each branch in a scope of its own"
         )
-    per_block = len(additions) // len(gates)
-    for i, addition in enumerate(additions):
-        yield addition, gates[i // per_block], int(ADDITION.search(addition.name)[1])
+    return found[0]
 
 
-def _behind_if(nodes, constants, addition, gate, index):
-    """The nodes with one sub-block, its addition and a ReLU after it replaced by an `If`."""
+def _multiplied(
+    nodes: Sequence["NodeProto"],
+    constants: dict[str, "TensorProto"],
+    addition: "NodeProto",
+    branch: Branch,
+) -> list["NodeProto"]:
+    """Multiplies the result of a branch by its gate; arguments and result as of `_behind_if`."""
+    from onnx import helper, numpy_helper
+
+    gate, product = f"{addition.name}/gate", f"{addition.name}/product"
+    # Indices of this shape make gates (batch, branches) a factor (batch, 1, 1, 1).
+    number = numpy_helper.from_array(np.full((1, 1, 1), branch.index), f"{addition.name}/index")
+    constants[number.name] = number
+    shortcut, path = addition.input
+    addition.input[:] = [shortcut, product]
+    return [
+        *nodes,
+        helper.make_node("Gather", [branch.gates, number.name], [gate], gate, axis=1),
+        helper.make_node("Mul", [path, gate], [product], product),
+    ]
+
+
+def _behind_if(
+    nodes: Sequence["NodeProto"],
+    constants: dict[str, "TensorProto"],
+    addition: "NodeProto",
+    gates: str,
+    index: int,
+) -> list["NodeProto"]:
+    """Replaces a branch, its addition and a ReLU after it by an `If`.
+
+    Args:
+        nodes: of the graph.
+        constants: of the graph by name; those that only the branch reads move into the `If`.
+        addition: the node that adds the branch to its shortcut.
+        gates: name of the gates of its layer as booleans, (1, branches).
+        index: index of its gate there.
+
+    Returns:
+        The nodes, not always in the order in which they must be computed.
+    """
+    from onnx import helper, numpy_helper
+
     shortcut, path = addition.input
     branch = _only_for(path, nodes)
     readers = [node for node in nodes if addition.output[0] in reads(node)]
@@ -80,7 +166,7 @@ def _behind_if(nodes, constants, addition, gate, index):
         [skip], f"{name}/else", [], [helper.make_empty_tensor_value_info(f"{name}/skip")]
     )
     gated = [
-        helper.make_node("Gather", [gate, number.name], [f"{name}/open"], f"{name}/open", axis=1),
+        helper.make_node("Gather", [gates, number.name], [f"{name}/open"], f"{name}/open", axis=1),
         helper.make_node(
             "If", [f"{name}/open"], [result], f"{name}/if", then_branch=then, else_branch=other
         ),
@@ -92,10 +178,10 @@ def _behind_if(nodes, constants, addition, gate, index):
     ]
 
 
-def _only_for(tensor, nodes):
-    """The nodes whose results serve `tensor` alone, in order."""
+def _only_for(tensor: str, nodes: Sequence["NodeProto"]) -> list["NodeProto"]:
+    """Gives the nodes whose results serve one tensor alone, in order."""
     wanted, chosen = {tensor}, []
-    readers = {}
+    readers: dict[str, set[int]] = {}
     for node in nodes:
         for name in reads(node):
             readers.setdefault(name, set()).add(id(node))
@@ -109,8 +195,16 @@ def _only_for(tensor, nodes):
     return chosen[::-1]
 
 
-def _sorted(nodes, known):
-    """The nodes in an order in which everything is computed before it is read."""
+def _sorted(nodes: list["NodeProto"], known: set[str]) -> list["NodeProto"]:
+    """Puts nodes into an order in which everything is computed before it is read.
+
+    Args:
+        nodes: of a graph.
+        known: names of its inputs and constants; those of the results are added.
+
+    Raises:
+        RuntimeError: a node reads a tensor that nothing computes.
+    """
     ordered = []
     while nodes:
         late = []

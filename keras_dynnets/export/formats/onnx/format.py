@@ -5,17 +5,25 @@ every branch: a convolution does not care, copies do.
 """
 
 from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_dynnets.core import graph as graphs
-from keras_dynnets.core.conditional import GatedBranches, switch_of
+from keras_dynnets.core.conditional import GatedBranches, NetworkSwitch, switch_of
+from keras_dynnets.core.keras_private import structured_outputs
 from keras_dynnets.export.deployment import deploy, deploy_parts
-from keras_dynnets.export.formats.base import Format
+from keras_dynnets.export.formats.base import Format, Run, WriteJob
 from keras_dynnets.export.formats.onnx import tools
+from keras_dynnets.export.formats.onnx.conditions import Branch, add_gates
 from keras_dynnets.export.inference import inference_function
 from keras_dynnets.export.requirements import require
 from keras_dynnets.layers.grouped_conv import largest_pack
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 WEIGHTS = "weights.data"  # the file of weights that several networks in a folder share
 ALIGNMENT = 64  # bytes; smaller values stay in the files of the networks
@@ -28,41 +36,58 @@ class ONNX(Format):
     runtime = "ONNX Runtime"
     suffix = ".onnx"
     reaches_inside = False
+    packages = ("onnx", "onnxruntime", "tf2onnx")
     tools = tools
+    always_up_to = {None: 0, 1: 0}  # MACs, measured with `keras-dynnets bench-conditions`
 
-    def write(self, network, path, job):
+    def write(self, network: keras.Model, path: Path, job: WriteJob) -> None:
         """Writes a file; half precision is stored with a cast that the runtime unfolds."""
-        from keras_dynnets.export.formats.onnx import conditions
-
+        require("onnx")
         if any(isinstance(layer, GatedBranches) for layer in network.layers):
-            deployed = deploy(_with_gates(network), "all", job.half, self)
-            proto = self._convert(deployed, 1, {*job.outputs, "gates"})
-            conditions.gate_with_if(proto.graph)
-            tools.keep_outputs(proto.graph, job.outputs)
-            by_image = True
+            proto = self._with_conditions(network, job)
         elif switch := switch_of(network):
-            proto = tools.chooser_of(network, switch)
-            choices = [deploy(inner, half=job.half, target=self) for inner in switch.networks]
-            converted = [self._convert(inner, 1, ("logits",)) for inner in choices]
-            tools.choose_with_if(proto.graph, converted)
-            by_image = True
+            proto = self._with_choice(network, switch, job)
         else:
-            deployed = deploy(network, half=job.half, target=self)
+            deployed = deploy(network, "auto", job.half, self, job.batch_size)
             proto = self._convert(deployed, job.batch_size, job.outputs)
-            by_image = False
-        if by_image and job.batch_size is None:
-            tools.scan_over_batch(proto.graph)
         if job.half:
             tools.store_half(proto.graph)
         tools.save(proto, path)
 
+    def _with_conditions(self, network: keras.Model, job: WriteJob) -> "ModelProto":
+        """Converts a network with gated branches; the cheap ones get no condition."""
+        deployed = deploy(_with_gates(network), "all", job.half, self, job.batch_size)
+        branches = _branches(deployed)
+        by_image = not all(branch.always for branch in branches)
+        outputs = {*job.outputs, *(branch.gates for branch in branches)}
+        proto = self._convert(deployed, 1 if by_image else job.batch_size, outputs)
+        add_gates(proto.graph, branches)
+        tools.keep_outputs(proto.graph, job.outputs)
+        if by_image and job.batch_size is None:
+            tools.scan_over_batch(proto.graph)
+        return proto
+
+    def _with_choice(
+        self, network: keras.Model, switch: NetworkSwitch, job: WriteJob
+    ) -> "ModelProto":
+        """Converts a network that chooses among several."""
+        proto = tools.chooser_of(network, switch)
+        choices = [deploy(inner, "auto", job.half, self, 1) for inner in switch.networks]
+        converted = [self._convert(inner, 1, ("logits",)) for inner in choices]
+        tools.choose_with_if(proto.graph, converted)
+        if job.batch_size is None:
+            tools.scan_over_batch(proto.graph)
+        return proto
+
     @staticmethod
-    def _convert(deployed, batch_size, outputs):
+    def _convert(
+        deployed: keras.Model, batch_size: int | None, outputs: Collection[str]
+    ) -> "ModelProto":
         return tools.convert_function(
             inference_function(deployed, batch_size, outputs=outputs).call
         )
 
-    def write_parts(self, parts, path, job):
+    def write_parts(self, parts: Mapping[str, keras.Model], path: Path, job: WriteJob) -> None:
         """Writes a folder: a file for each network, `NAME.onnx`, and one with all weights.
 
         ONNX Runtime finds the weights beside the file that it loads.
@@ -71,7 +96,8 @@ class ONNX(Format):
         path.mkdir()
         places, size = {}, 0
         with open(path / WEIGHTS, "wb") as weights:
-            for name, part in deploy_parts(parts, half=job.half, target=self).items():
+            deployed = deploy_parts(parts, "auto", job.half, self, job.batch_size)
+            for name, part in deployed.items():
                 proto = self._convert(part, job.batch_size, ("logits",))
                 if job.half:
                     tools.store_half(proto.graph)
@@ -88,8 +114,7 @@ class ONNX(Format):
                     tools.store_outside(tensor, WEIGHTS, places[content], len(content))
                 (path / f"{name}.onnx").write_bytes(proto.SerializeToString())
 
-    def runner(self, path, threads=None, part=None):
-        """Loads a file, or the file `part` of a folder with several."""
+    def runner(self, path: Path, threads: int | None = None, part: str | None = None) -> Run:
         path = path / f"{part}.onnx" if part else path
         ort = require("onnxruntime")
         options = ort.SessionOptions()
@@ -99,7 +124,7 @@ class ONNX(Format):
         names = [output.name for output in session.get_outputs()]
         return lambda **inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
-    def operations(self, path):
+    def operations(self, path: Path) -> dict[str, int]:
         onnx = require("onnx")
         files = sorted(path.glob("*.onnx")) if path.is_dir() else [path]
 
@@ -114,31 +139,55 @@ class ONNX(Format):
         loaded = [onnx.load(str(file), load_external_data=False) for file in files]
         return dict(sum((count(model.graph) for model in loaded), Counter()))
 
-    def packing(self, groups, in_channels, out_channels, positions=None):
-        """Packs groups until the narrower side has 16 channels, above 16x16 positions none.
+    def packing(
+        self, groups: int, in_channels: int, out_channels: int, positions: int | None = None
+    ) -> int:
+        """Packs groups until the narrower side has 16 channels; none above 16x16 positions.
 
-        16 channels are the block of ONNX Runtime's convolutions. Measured for pairs of 3x3
-        convolutions 2-4-2 and 2-6-2 at 32x32x64 to 2x2x512 on one core with AVX-512 (the other
-        core was busy), packs of 1 to 32.
+        16 channels are the block of ONNX Runtime's convolutions. The rule is measured on pairs of
+        3x3 convolutions with units of 2-4-2 and 2-6-2 channels, at sizes from 32x32x64 to
+        2x2x512, in packs of 1 to 32 units, on one core with AVX-512 while the other core was busy.
+
+        Args:
+            groups: number of groups.
+            in_channels: input channels of one group.
+            out_channels: output channels of one group.
+            positions: height x width of the output; None if it is not known.
+
+        Returns:
+            A power of two that divides `groups`; 1 leaves the groups as they are.
         """
         small = positions is not None and positions <= 256
         return largest_pack(groups, 16 // min(in_channels, out_channels) if small else 1)
 
-    def marker(self, several):
+    def marker(self, several: bool) -> str | None:
         return "base.onnx" if several else None
 
 
-def _with_gates(network):
-    """Gives the network with its gates as an output, also where a new head gives only logits."""
-    if isinstance(network.output, dict):
-        return network
-    gates = [
-        node.arguments.args[1]
-        for node in graphs.nodes(network)
-        if isinstance(node.operation, GatedBranches)
+def _gates_of(layer: keras.Layer) -> str:
+    """Names the output that gives the gates of a layer."""
+    return f"gates_of_{layer.name}"
+
+
+def _with_gates(network: keras.Model) -> keras.Model:
+    """Gives the network with the gates of each gated layer, (batch, branches), as more outputs."""
+    outputs = structured_outputs(network)
+    outputs = dict(outputs) if isinstance(outputs, dict) else {"logits": outputs}
+    for node in graphs.nodes(network):
+        if isinstance(node.operation, GatedBranches):
+            outputs[_gates_of(node.operation)] = node.arguments.args[1]
+    return keras.Model(network.inputs, outputs)
+
+
+def _branches(deployed: keras.Model) -> list[Branch]:
+    """Lists the gated branches of a deployed network."""
+    outputs = structured_outputs(deployed)
+    return [
+        Branch(layer.branch_scope(index), _gates_of(layer), index, index in layer.always)
+        for layer in deployed.layers
+        if isinstance(layer, GatedBranches)
+        for index in range(outputs[_gates_of(layer)].shape[-1])
     ]
-    outputs = {"logits": network.output, "gates": keras.ops.stack(gates, axis=1)}
-    return keras.Model(network.input, outputs)
 
 
 FORMAT = ONNX()

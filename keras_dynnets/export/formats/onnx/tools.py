@@ -4,9 +4,9 @@ The package onnx is imported where it is used: it comes with the extra `export` 
 """
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -15,11 +15,18 @@ from keras_dynnets.core.conditional import NetworkSwitch
 from keras_dynnets.export.inference import inference_function
 from keras_dynnets.export.requirements import require
 
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
+
 OPSET = 17  # the newest in which tf2onnx moves changes of layout through average pooling
 
 
-def convert_function(call: Callable) -> Any:
-    """Converts a `tf.function` with a signature to an ONNX model."""
+def convert_function(call: Callable) -> "ModelProto":
+    """Converts a TensorFlow function to an ONNX model.
+
+    Args:
+        call: a `tf.function` with an input signature.
+    """
     tf2onnx = require("tf2onnx")
     logger = logging.getLogger("tf2onnx")
     level = logger.level
@@ -33,14 +40,23 @@ def convert_function(call: Callable) -> Any:
     return proto
 
 
-def save(proto: Any, path: Path) -> None:
-    """Checks an ONNX model and writes it."""
+def save(proto: "ModelProto", path: Path) -> None:
+    """Checks an ONNX model and writes it.
+
+    Args:
+        proto: the model.
+        path: of the file.
+    """
     require("onnx").checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
 
 
-def reads(node: Any) -> set[str]:
-    """Names the tensors that a node needs, those that its branches take from outside included."""
+def reads(node: "NodeProto") -> set[str]:
+    """Names the tensors that a node needs, those that its branches take from outside included.
+
+    Args:
+        node: of a graph.
+    """
     names = set(node.input)
     for graph in _branches(node):
         made = {name for inner in graph.node for name in inner.output}
@@ -49,8 +65,13 @@ def reads(node: Any) -> set[str]:
     return names
 
 
-def rename(graph: Any, names: dict[str, str]) -> None:
-    """Renames tensors wherever nodes of the graph and of its branches read or write them."""
+def rename(graph: "GraphProto", names: Mapping[str, str]) -> None:
+    """Renames tensors wherever nodes of a graph and of its branches read or write them.
+
+    Args:
+        graph: changed in place.
+        names: new names by the old ones.
+    """
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
@@ -58,14 +79,19 @@ def rename(graph: Any, names: dict[str, str]) -> None:
             rename(branch, names)
 
 
-def _branches(node: Any) -> list:
+def _branches(node: "NodeProto") -> list["GraphProto"]:
     import onnx
 
     return [a.g for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
 
 
-def keep_outputs(graph: Any, outputs: Collection[str]) -> None:
-    """Drops all other outputs of a graph and the nodes that only they need."""
+def keep_outputs(graph: "GraphProto", outputs: Collection[str]) -> None:
+    """Drops all other outputs of a graph and the nodes that only they need.
+
+    Args:
+        graph: changed in place.
+        outputs: names of the outputs to keep.
+    """
     kept = [value for value in graph.output if value.name in outputs]
     del graph.output[:]
     graph.output.extend(kept)
@@ -80,8 +106,12 @@ def keep_outputs(graph: Any, outputs: Collection[str]) -> None:
     graph.initializer.extend(constants)
 
 
-def store_half(graph: Any) -> None:
-    """Stores float32 constants as float16 with a cast, in the graph and in its branches."""
+def store_half(graph: "GraphProto") -> None:
+    """Stores float32 constants as float16 with a cast, in a graph and in its branches.
+
+    Args:
+        graph: changed in place.
+    """
     import onnx
 
     for node in graph.node:
@@ -100,8 +130,15 @@ def store_half(graph: Any) -> None:
     graph.node.extend(nodes)
 
 
-def store_outside(tensor: Any, file: str, offset: int, length: int) -> None:
-    """Has a constant refer to values in another file beside the model."""
+def store_outside(tensor: "TensorProto", file: str, offset: int, length: int) -> None:
+    """Makes a constant refer to values in another file.
+
+    Args:
+        tensor: changed in place.
+        file: name of the other file, which stands in the folder of the model.
+        offset: bytes in it before the values.
+        length: bytes of the values.
+    """
     import onnx
 
     tensor.ClearField("raw_data")
@@ -111,8 +148,12 @@ def store_outside(tensor: Any, file: str, offset: int, length: int) -> None:
         tensor.external_data.add(key=key, value=str(value))
 
 
-def scan_over_batch(graph: Any) -> None:
-    """Makes a graph for one image one for any batch size, in place: a `Scan` over the images."""
+def scan_over_batch(graph: "GraphProto") -> None:
+    """Makes a graph for one image one for any batch size, by a `Scan` over the images.
+
+    Args:
+        graph: changed in place.
+    """
     from onnx import helper, numpy_helper
 
     zero = numpy_helper.from_array(np.array([0]), "scan/axis")
@@ -120,7 +161,7 @@ def scan_over_batch(graph: Any) -> None:
     inner = {value.name: f"{value.name}/batch_of_1" for value in values}
     rename(graph, inner)
 
-    def row(value):
+    def row(value: "ValueInfoProto") -> "ValueInfoProto":
         sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         kind = value.type.tensor_type.elem_type
         return helper.make_tensor_value_info(f"{value.name}/row", kind, sizes[1:])
@@ -150,18 +191,24 @@ def scan_over_batch(graph: Any) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
 
 
-def chooser_of(network: keras.Model, switch: NetworkSwitch) -> Any:
-    """Converts the choice among networks: a graph from an image to the index of its network."""
+def chooser_of(network: keras.Model, switch: NetworkSwitch) -> "ModelProto":
+    """Converts the choice among networks to a model from an image to the index of its network.
+
+    Args:
+        network: functional model that the choice stands in.
+        switch: the layer that chooses.
+    """
     images = keras.Input(network.input_shape[1:], name="images")
     chooser = keras.Model(images, keras.layers.Lambda(switch.place)(images))
     return convert_function(inference_function(chooser, 1).call)
 
 
-def choose_with_if(chooser: Any, networks: Sequence[Any]) -> None:
-    """Adds networks, each behind an `If`, to the graph that chooses among them, in place.
+def choose_with_if(chooser: "GraphProto", networks: Sequence["ModelProto"]) -> None:
+    """Adds networks, each behind an `If`, to the graph that chooses among them.
 
     Args:
-        chooser: an ONNX graph from "images", one image, to the index of its network, (1,) int32.
+        chooser: graph from "images", one image, to the index of its network, (1,) int32. It is
+            changed in place and then gives "logits".
         networks: ONNX models from "images" to "logits".
     """
     import onnx
@@ -188,27 +235,31 @@ def choose_with_if(chooser: Any, networks: Sequence[Any]) -> None:
     chooser.node.append(helper.make_node("Identity", [result], ["logits"], "logits"))
 
 
-def _choice(graphs: Sequence[Any], start: int, end: int) -> tuple[list | None, str]:
-    """Gives nodes that compute the result of the chosen graph, and the name of that result."""
+def _choice(graphs: Sequence["GraphProto"], start: int, end: int) -> tuple[list["NodeProto"], str]:
+    """Gives nodes that compute the result of the chosen one of `graphs[start:end]`.
+
+    Returns:
+        The nodes, none for a single graph, and the name of the result.
+    """
     from onnx import helper
 
     if end - start == 1:
-        return None, graphs[start].output[0].name
+        return [], graphs[start].output[0].name
     middle = (start + end) // 2
-    branches = {
-        "then_branch": _branch(graphs, start, middle),
-        "else_branch": _branch(graphs, middle, end),
-    }
-    name = f"level/{start}-{end}"
-    return [helper.make_node("If", [f"level/below{middle}"], [name], name, **branches)], name
+    then, other = _branch(graphs, start, middle), _branch(graphs, middle, end)
+    condition, name = f"level/below{middle}", f"level/{start}-{end}"
+    return [
+        helper.make_node("If", [condition], [name], name, then_branch=then, else_branch=other)
+    ], name
 
 
-def _branch(graphs: Sequence[Any], start: int, end: int) -> Any:
+def _branch(graphs: Sequence["GraphProto"], start: int, end: int) -> "GraphProto":
+    """Gives the branch of an `If` that computes the chosen one of `graphs[start:end]`."""
     from onnx import helper
 
     nodes, result = _choice(graphs, start, end)
-    result = [helper.make_empty_tensor_value_info(result)]
-    if nodes is None:
+    results = [helper.make_empty_tensor_value_info(result)]
+    if end - start == 1:
         graph = graphs[start]
-        return helper.make_graph(graph.node, f"level{start}", [], result, graph.initializer)
-    return helper.make_graph(nodes, f"levels{start}-{end}", [], result)
+        return helper.make_graph(graph.node, f"level{start}", [], results, graph.initializer)
+    return helper.make_graph(nodes, f"levels{start}-{end}", [], results)
