@@ -19,7 +19,7 @@ import pytest
 
 import keras_dynnets.zoo  # noqa: F401
 
-# Python looks through all that was imported, and all models, again and again: a sixth of the tests' time.
+# Python looks through all that was imported, and all models, again and again: a sixth of the time.
 gc.collect()
 gc.freeze()
 gc.set_threshold(200_000, 50, 100)

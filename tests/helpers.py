@@ -21,8 +21,8 @@ from keras_dynnets.families.dmnn.recipe import GateSchedule
 from keras_dynnets.zoo import Entry
 
 TESTS = Path(__file__).parent
-# No narrower: oneDNN of TensorFlow 2.21 writes out of bounds in the filter gradient of a 1x1 stride-2
-# convolution of 8 channels and an odd batch.
+# No narrower: oneDNN of TensorFlow 2.21 writes out of bounds in the filter gradient of a 1x1
+# stride-2 convolution of 8 channels and an odd batch.
 BACKBONES["tiny"] = ResNet("basic", (1, 2), (16, 32), 3, 1, False, CIFAR_RGB)
 TINY_ENTRY = Entry(
     "tiny",
@@ -57,7 +57,7 @@ def tiny(num_classes=10, input_shape=(16, 16, 3), **arguments):
 
 
 def detachable_base(filters=(8, 16), classes=10, size=16, **head):
-    """A plain network of three stages, the last with a shortcut, to cut behind "stage1" and "stage2"."""
+    """A plain network of three stages, to cut behind "stage1" and "stage2"."""
     x = inputs = keras.Input((size, size, 3))
     x = layers.Rescaling(1 / 64, -2.0, name="normalise")(x)
     for i, width in enumerate(filters, 1):
@@ -127,13 +127,13 @@ def layers_of(model, kind):
 
 
 def settle(model, x):
-    """Gives batch norm the statistics of `x`, as a training would, so that deep random networks stay in range."""
+    """Gives batch norm the statistics of `x`, so that deep random networks stay in range."""
     settling_pass(model, x)
     return model
 
 
 def settling_pass(model, x):
-    """Outputs of a training step's forward pass, which leaves its statistics in batch norm whole."""
+    """Outputs of a forward pass in training, whose statistics batch norm keeps whole."""
     norms = layers_of(model, layers.BatchNormalization)
     before = [norm.momentum for norm in norms]
     for norm in norms:
@@ -155,7 +155,7 @@ def scatter_gates(model, seed=0):
 
 
 def force_gates(model, pattern):
-    """Fixes every gate of a DMNN: `pattern` (blocks, sub-blocks) of 0 and 1, the same for every image."""
+    """Fixes every gate of a DMNN by a pattern (blocks, sub-blocks) of 0 and 1."""
     for controller, row in zip(layers_of(model, PathController), pattern, strict=True):
         kernel, bias = controller.logits.weights
         kernel.assign(np.zeros(kernel.shape))

@@ -36,10 +36,10 @@ def test_the_readme_is_short():
 
 @pytest.mark.slow
 def test_a_photo_in_a_label_out(capsys):
-    (block,) = [b for b in blocks(README) if "picture(" in b]
+    (block,) = [b for b in blocks(README) if "photo(" in b]
     assert len(block.splitlines()) == 6
     run(block, "README.md", {})
-    assert capsys.readouterr().out.split()[-1] == "ship"
+    assert capsys.readouterr().out.split()[-1] == "cat"
 
 
 def test_the_readme_names_the_two_commands():

@@ -10,7 +10,8 @@ import helpers
 import pytest
 
 ROOT = helpers.TESTS.parent
-SOURCES = ("keras_dynnets", "zoo", "setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+FOLDERS = ("keras_dynnets", "zoo")
+FILES = ("setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 SIX_LINES = """
 import keras_dynnets as kd
@@ -28,12 +29,10 @@ def test_a_wheel_carries_what_the_first_example_needs(tmp_path):
     pytest.importorskip("setuptools", reason="setuptools is not installed")
     pytest.importorskip("wheel", reason="wheel is not installed")
     source, empty, installed = (tmp_path / name for name in ("source", "empty", "installed"))
-    for name in SOURCES:
-        path = ROOT / name
-        if path.is_dir():
-            shutil.copytree(path, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(path, source / name)
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(ROOT / name, source / name)
     build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([sys.executable, *build, "-w", tmp_path, source], check=True)
     (wheel,) = tmp_path.glob("*.whl")

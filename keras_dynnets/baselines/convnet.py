@@ -95,8 +95,8 @@ def build_convnet(
     Example:
         >>> model = build_convnet("convnet", 10, (32, 32, 3), layers_per_width=3)
 
-    Reference: Xing and Wang, arXiv 2411.12876, section 4. The form of AlexNet for images of 32 pixels
-    is not in the paper.
+    Reference: Xing and Wang, arXiv 2411.12876, section 4. The form of AlexNet for images of 32
+    pixels is not in the paper.
     """
     name = name or network
     if network in WIDTHS:

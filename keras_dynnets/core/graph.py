@@ -9,7 +9,6 @@ import numpy as np
 from keras_dynnets.core import keras_private
 from keras_dynnets.core.dynamic import DynamicModel
 
-
 ACTIVATIONS = (
     "Relu",
     "Relu6",

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_dynnets import layers
+from keras_dynnets import families, layers
 from keras_dynnets.core.conditional import GatedBranches
 from keras_dynnets.export.formats.base import Format, Run, WriteJob, formats
 from keras_dynnets.measure.latency import check_runtimes, in_turn, set_tensorflow_threads
@@ -181,6 +181,7 @@ def _branch(channels: int, name: str) -> keras.Sequential:
 
 def _registered_kind() -> type[GatedBranches]:
     """Gives the first class of gated layers that is registered with Keras."""
+    families.register_classes()
     kinds = (getattr(layers, name) for name in dir(layers))
     return next(
         kind for kind in kinds if isinstance(kind, type) and issubclass(kind, GatedBranches)

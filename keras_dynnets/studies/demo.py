@@ -44,7 +44,7 @@ def run(
     model = zoo.load(name, weights=weights, num_classes=10, target_rate=0.7, seed=0)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(2e-3), loss, metrics=["accuracy"], jit_compile=False)
-    validation = (data.validation.images.astype("float32"), data.validation.labels)
+    validation = (np.asarray(data.validation.images, "float32"), data.validation.labels)
     batches = Batches(data.train, 64, flip=False, translate=2)
     shown = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: say(
@@ -55,7 +55,7 @@ def run(
     model.fit(batches, epochs=epochs, validation_data=validation, verbose=0, callbacks=[shown])
 
     say(f"2/4 the {len(data.test)} test images")
-    images = data.test.images.astype("float32")
+    images = np.asarray(data.test.images, "float32")
     measured = measure(model, images)
     say(f"    picture: {macs_histogram(measured, folder / 'macs_histogram.png')}")
     rows = [_row("Keras", measured, measured.logits, data.test.labels)]
@@ -90,7 +90,8 @@ def _side_by_side(
     Returns:
         The logits of the file, and seconds for one image of both in every call, (calls, 2).
     """
-    run(images=images[:step]), reference(images=images[:step])
+    run(images=images[:step])
+    reference(images=images[:step])
     logits, seconds = [], []
     for i in range(0, len(images), step):
         batch = images[i : i + step]

@@ -184,8 +184,8 @@ def _fields(source: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
         raise ValueError(f"a recipe cannot be its own base: {chain}; remove one of these bases")
     if not source.is_file():
         raise FileNotFoundError(
-            f"no recipe {source.name}{asked}; the package has {', '.join(recipe_names())}; or give "
-            "a file of your own (.yaml)"
+            f"no recipe {source.name}{asked}; there are {', '.join(recipe_names())}, or give a "
+            "file of your own (.yaml)"
         )
     try:
         fields = yaml.safe_load(source.read_text())

@@ -156,7 +156,7 @@ def test_a_file_of_one_s_own(tmp_path):
 
 def test_no_recipe_lists_those_there(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match="no recipe resnet50_digits.yaml; the package has .*dmnn20_cifar10,"
+        FileNotFoundError, match="no recipe resnet50_digits.yaml; there are .*dmnn20_cifar10,"
     ):
         find_recipe("resnet50", "digits")
     with pytest.raises(FileNotFoundError, match="no recipe other.yaml"):

@@ -163,9 +163,9 @@ def _tfds(name: str, data_dir: str | os.PathLike | None) -> tuple[Split, Split, 
 
     if name not in tfds.list_builders():
         raise ValueError(
-            f"data set {name!r} is unknown: give digits, the name of a data set of TensorFlow "
-            "Datasets such as cifar10 or mnist, or any name with a data_dir (--data-dir) that "
-            "holds folders train/CLASS and test/CLASS with images"
+            f"data set {name!r} is unknown: it is digits, a name of TensorFlow Datasets such as "
+            "cifar10 or mnist, or any name with a data_dir (--data-dir) that holds the folders "
+            "train/CLASS and test/CLASS with images"
         )
     try:
         builder = tfds.builder(name, data_dir=data_dir)

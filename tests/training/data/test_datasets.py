@@ -59,8 +59,8 @@ def test_validation_takes_at_most_a_tenth_of_the_digits():
 def test_unknown_name():
     with pytest.raises(
         ValueError,
-        match="data set 'cifar' is unknown: give digits, the name of a data set of TensorFlow "
-        "Datasets such as .* train/CLASS",
+        match="data set 'cifar' is unknown: it is digits, a name of TensorFlow Datasets such as "
+        ".* train/CLASS",
     ):
         load_data("cifar")
 
