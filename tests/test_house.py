@@ -154,7 +154,7 @@ def nodes_that_run(node: ast.AST) -> Iterator[ast.AST]:
 def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Line and name of every import from this library.
 
-    Text such as "keras_dynnets.zoo.load:load", by which an object is looked up later, counts too.
+    Text such as "keras_dynnets.core.registry:find", which names an object for later, counts too.
     """
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in nodes_that_run(tree):

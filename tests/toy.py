@@ -52,8 +52,6 @@ class Section(pydantic.BaseModel, extra="forbid"):
 class Bright(DynamicModel, keras.Model):
     """Few filters for dark images, many for bright ones."""
 
-    recipe_section = Section
-
     def __init__(self, num_classes, input_shape, name="toy_bright"):
         networks = [branch(input_shape, num_classes, n, f"{name}_{n}") for n in (8, 32)]
         images = keras.Input(input_shape, name="images")

@@ -10,7 +10,7 @@ from keras_dynnets.cli.models import Name
 from keras_dynnets.cli.train import DataDir, Weights, load_with_recipe
 
 
-def export(
+def export_network(
     name: Name,
     path: Annotated[Path, typer.Argument(help="The file, or for a SavedModel the folder.")],
     format: Annotated[
@@ -40,7 +40,7 @@ def export(
     from keras_dynnets.core.registry import find
     from keras_dynnets.export.api import export_model
     from keras_dynnets.export.formats.base import find_format
-    from keras_dynnets.zoo.load import check_weights
+    from keras_dynnets.zoo.loading import check_weights
 
     find(name)
     check_weights(name, weights)
@@ -77,4 +77,4 @@ def _parsed(text: str) -> tuple[str, Any]:
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this file."""
-    app.command()(export)
+    app.command("export")(export_network)

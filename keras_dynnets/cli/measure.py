@@ -1,4 +1,4 @@
-"""The commands `bench`, `bench-grouped`, `table` and `demo`."""
+"""The commands `bench`, `bench-grouped`, `bench-conditions`, `table` and `demo`."""
 
 import dataclasses
 from pathlib import Path
@@ -62,6 +62,23 @@ def bench_grouped() -> None:
     )
 
 
+def bench_conditions(
+    runtimes: Annotated[
+        str | None, typer.Option(help="Names of formats, with commas between; default: all.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Times branches with and without a condition, and says where a condition does not pay."""
+    from keras_dynnets.measure.conditions import condition_costs, largest_without_condition
+
+    chosen = runtimes.split(",") if runtimes else None
+    rows = condition_costs(chosen, progress=(lambda row: None) if as_json else Lines())
+    if as_json:
+        print_json([dataclasses.asdict(row) for row in rows])
+    else:
+        out.print(f"MACs up to which a branch runs always: {largest_without_condition(rows)}")
+
+
 def table(
     family: Annotated[str, typer.Argument(help="A family of networks.")], as_json: AsJson = False
 ) -> None:
@@ -112,5 +129,6 @@ def add_to(app: typer.Typer) -> None:
     """Adds the commands of this file."""
     app.command()(bench)
     app.command("bench-grouped")(bench_grouped)
+    app.command("bench-conditions")(bench_conditions)
     app.command()(table)
     app.command()(demo)

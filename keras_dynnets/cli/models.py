@@ -12,7 +12,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def list_models(
-    pattern: Annotated[str, typer.Argument(help="Shell-style, such as 'dmnn*'.")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Shell-style pattern, such as 'resnet*'.")] = "*",
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="Only networks with published weights.")
     ] = False,

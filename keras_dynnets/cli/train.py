@@ -38,7 +38,7 @@ def load_with_recipe(
     return zoo.load(name, weights, num_classes=num_classes, input_shape=input_shape, **options)
 
 
-def train(
+def train_network(
     name: Name,
     data: DataSet = "cifar10",
     recipe: Annotated[
@@ -97,14 +97,14 @@ def evaluate(
     """Measures accuracy and cost on a full test set."""
     from keras_dynnets import studies, zoo
     from keras_dynnets.core.registry import find
-    from keras_dynnets.zoo.load import check_weights
+    from keras_dynnets.zoo.loading import check_weights
 
     entry = find(name)
     check_weights(name, weights)
     known = zoo.labels(name, weights)
 
     from keras_dynnets.training.data.datasets import load_data
-    from keras_dynnets.training.evaluate import evaluate as run
+    from keras_dynnets.training.evaluation import evaluate as run
 
     height, _, channels = entry.input_shape
     loaded = load_data(data, data_dir, image_size=height, channels=channels)
@@ -134,5 +134,5 @@ def _print_results(results: dict, as_json: bool) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Adds the commands of this file."""
-    app.command()(train)
+    app.command("train")(train_network)
     app.command()(evaluate)

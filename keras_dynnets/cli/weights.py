@@ -171,7 +171,7 @@ def publish_weights(
 ) -> None:
     """Publish the weights of a training run, once its evaluation has given the same results."""
     _checkout()
-    from keras_dynnets.training.publish import publish
+    from keras_dynnets.training.publishing import publish
 
     record = publish(folder, data_dir)
     _print(f"{record.file}: accuracy {record.metrics['accuracy']:.2%}")

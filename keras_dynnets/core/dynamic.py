@@ -7,15 +7,12 @@ A model of a family answers through the methods that it overrides; any other Ker
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import keras
 import numpy as np
 
 from keras_dynnets.core import keras_private
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 ONE = "serving"  # the name of a network that is the only one in its file
 
@@ -119,7 +116,6 @@ class DynamicModel:
     """
 
     part_names: tuple[str, ...] = ()  # names of the networks that `part` gives
-    recipe_section: ClassVar["type[BaseModel] | None"] = None  # the section `family` of a recipe
 
     def keras_model(self) -> Any:
         """Gives the Keras model that this interface is of.
@@ -199,7 +195,7 @@ class DynamicModel:
         """Gives what the family adds to a training.
 
         Args:
-            section: the recipe's section `family`, validated by `recipe_section`; None if the
+            section: the recipe's section `family`, validated as its entry says; None if the
                 family has no such section.
             images: the training images, (n, height, width, channels).
         """

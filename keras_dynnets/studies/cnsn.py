@@ -172,7 +172,7 @@ def _bench(name: str, request: BenchRequest) -> list[Comparison]:
 
 def _draw(model: CNSN, data: Any, folder: Path) -> list[Path]:
     """Draws the test accuracy of every model against its MACs."""
-    from keras_dynnets.training.evaluate import evaluate
+    from keras_dynnets.training.evaluation import evaluate
 
     points = {}
     for name in model.names:

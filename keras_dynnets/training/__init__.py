@@ -7,7 +7,7 @@ Example:
 
 from keras_dynnets.training.data.batches import Batches
 from keras_dynnets.training.data.datasets import load_data
-from keras_dynnets.training.evaluate import evaluate
+from keras_dynnets.training.evaluation import evaluate
 from keras_dynnets.training.recipe import Recipe, find_recipe
 from keras_dynnets.training.run import train
 

@@ -18,7 +18,7 @@ from keras_dynnets.core.dynamic import TrainingPlan, interface
 from keras_dynnets.core.registry import find
 from keras_dynnets.training.data.batches import Batches, OneHot
 from keras_dynnets.training.data.datasets import Data, load_data
-from keras_dynnets.training.evaluate import evaluate
+from keras_dynnets.training.evaluation import evaluate
 from keras_dynnets.training.optimizer import compile_for
 from keras_dynnets.training.recipe import Recipe, recorded_recipe
 

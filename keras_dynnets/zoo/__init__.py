@@ -6,7 +6,7 @@ Example:
 """
 
 from keras_dynnets.core.registry import Entry, register
-from keras_dynnets.zoo.load import UntrainedModelWarning, load
+from keras_dynnets.zoo.loading import UntrainedModelWarning, load
 from keras_dynnets.zoo.registry import Info, info, labels, list_models
 from keras_dynnets.zoo.weights.records import WeightsRecord
 from keras_dynnets.zoo.weights.settings import set_mirror

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import helpers
 import numpy as np
@@ -272,7 +273,7 @@ def test_the_terminal_stays_quiet(tmp_path):
     """A command that loads TensorFlow and LiteRT prints none of their lines."""
     arguments = ["export", "tissue_mlp", str(tmp_path / "m.tflite")]
     done = subprocess.run(
-        [sys.executable, "-m", "keras_dynnets.cli", *arguments],
+        [Path(sys.executable).with_name("keras-dynnets"), *arguments],
         env={name: value for name, value in os.environ.items() if not name.startswith("TF_")},
         cwd=helpers.TESTS.parent,
         capture_output=True,

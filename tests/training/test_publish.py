@@ -7,7 +7,7 @@ import pytest
 from keras_dynnets import zoo
 from keras_dynnets.core.registry import ENTRIES
 from keras_dynnets.training import Recipe, evaluate, load_data, train
-from keras_dynnets.training.publish import publish
+from keras_dynnets.training.publishing import publish
 from keras_dynnets.zoo.weights import published
 from keras_dynnets.zoo.weights.records import read_index
 

@@ -12,7 +12,7 @@ from keras_dynnets.training import load_data
 from keras_dynnets.training.data.datasets import SOURCES
 from keras_dynnets.zoo.weights import published
 from keras_dynnets.zoo.weights.cache import fault
-from keras_dynnets.zoo.weights.cards import cards
+from keras_dynnets.zoo.weights.cards import card_texts
 
 FOLDER = published.PUBLISHED
 RECORDS = published.records()
@@ -65,7 +65,7 @@ def test_a_copy_of_the_folder_as_a_mirror(monkeypatch, tmp_path):
 
 
 def test_cards_tables_and_results_are_what_the_command_writes():
-    texts = cards(FOLDER)
+    texts = card_texts(FOLDER)
     named = {path.relative_to(FOLDER.parent).as_posix() for path in texts}
     models = {f"zoo/{record.entry}/README.md" for record in RECORDS}
     assert named == {"docs/published.md", "zoo/results.csv", *models}

@@ -86,7 +86,6 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
     Reference: Su et al., Dynamic Multi-path Neural Network, arXiv 1902.10949.
     """
 
-    recipe_section = GateSchedule
     _in_train_step = False
 
     def __init__(

@@ -13,7 +13,7 @@ BEGIN = "<!-- weights: `keras-dynnets weights cards` writes this table -->"
 END = "<!-- end of weights -->"
 
 
-def cards(folder: Path) -> dict[Path, str]:
+def card_texts(folder: Path) -> dict[Path, str]:
     """Generates the files that describe published weights.
 
     They are `results.csv`, a `README.md` per model with its pictures, and the table in
@@ -48,7 +48,7 @@ def cards(folder: Path) -> dict[Path, str]:
 
 
 def write_cards(folder: Path) -> list[Path]:
-    """Writes the files that `cards` generates.
+    """Writes the files that `card_texts` generates.
 
     Args:
         folder: the published folder, with `index.json`.
@@ -57,10 +57,10 @@ def write_cards(folder: Path) -> list[Path]:
         Paths of the files that changed.
 
     Raises:
-        ValueError: see `cards`.
+        ValueError: see `card_texts`.
     """
     changed = []
-    for path, text in cards(folder).items():
+    for path, text in card_texts(folder).items():
         if not path.is_file() or path.read_text() != text:
             write(path, text)
             changed.append(path)

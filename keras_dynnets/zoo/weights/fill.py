@@ -8,7 +8,9 @@ if TYPE_CHECKING:
     import keras
 
 
-def fill(model: "keras.Model", path: str | Path, part: Mapping[str, Any] | None = None) -> None:
+def fill_weights(
+    model: "keras.Model", path: str | Path, part: Mapping[str, Any] | None = None
+) -> None:
     """Loads the values of a `.weights.h5` file into a model.
 
     Keras refuses links to other files and values that are stored outside the file, and nothing in

@@ -3,7 +3,7 @@ import json
 import pytest
 from helpers import record_fields
 
-from keras_dynnets.zoo.weights.cards import BEGIN, END, cards, write_cards
+from keras_dynnets.zoo.weights.cards import BEGIN, END, card_texts, write_cards
 from keras_dynnets.zoo.weights.records import WeightsRecord, format_index, parse_index, read_index
 
 FIELDS = record_fields(b"content")
@@ -133,8 +133,8 @@ def test_cards_are_written_once(folder, page):
 
 def test_a_page_without_the_markers_is_left_alone(folder, page):
     page.write_text("no table here\n")
-    assert page not in cards(folder)
+    assert page not in card_texts(folder)
     for lost in (BEGIN, END, f"{END}\n{BEGIN}"):
         page.write_text(lost)
         with pytest.raises(ValueError, match="needs both lines, in this order"):
-            cards(folder)
+            card_texts(folder)

@@ -15,7 +15,7 @@ import numpy as np
 from keras_dynnets import zoo
 from keras_dynnets.measure.counting import count
 from keras_dynnets.training.data.datasets import SOURCES, Data
-from keras_dynnets.training.evaluate import evaluate
+from keras_dynnets.training.evaluation import evaluate
 from keras_dynnets.training.recipe import Recipe, recorded_recipe
 from keras_dynnets.training.run import recipe_data
 from keras_dynnets.zoo.weights import published as published_weights

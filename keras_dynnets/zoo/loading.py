@@ -71,9 +71,9 @@ def load(
     else:
         model = entry.build(num_classes, input_shape, **options)
     if file is not None:
-        from keras_dynnets.zoo.weights.fill import fill
+        from keras_dynnets.zoo.weights.fill import fill_weights
 
-        fill(model, file, part)
+        fill_weights(model, file, part)
     elif record is None and weights is not None:
         message = (
             f"no weights of {entry.name} are published yet, so this model is untrained "
@@ -144,11 +144,11 @@ def _pretrained(
     path and shape agree.
     """
     from keras_dynnets.core.dynamic import interface
-    from keras_dynnets.zoo.weights.fill import fill
+    from keras_dynnets.zoo.weights.fill import fill_weights
 
     path = verified_file(record)
     pretrained = entry.build(len(record.classes), record.input_shape, **record.options)
-    fill(pretrained, path, part)
+    fill_weights(pretrained, path, part)
     interface(pretrained).take_metrics(record.validation)
     num_classes = len(record.classes) if num_classes is None else num_classes
     input_shape = record.input_shape if input_shape is None else input_shape
