@@ -113,6 +113,22 @@ def cards() -> None:
     _print("\n".join(f"written: {path}" for path in changed) or "nothing to change")
 
 
+@app.command("evaluate")
+def evaluate_published(
+    data_dir: Annotated[
+        str | None, typer.Option(help="Folder of the data sets, as for `train`.")
+    ] = None,
+) -> None:
+    """Evaluate all published weights again and write what they reach into index and cards."""
+    _checkout()
+    from keras_dynnets.training.publishing import evaluate_again
+
+    evaluate_again(
+        data_dir,
+        progress=lambda r: _print(f"{r.entry:24} {r.tag:20} {r.metrics['accuracy']:>7.2%}"),
+    )
+
+
 @app.command()
 def table(
     data_dir: Annotated[

@@ -17,9 +17,6 @@ class BatchNormalization(keras.layers.BatchNormalization):
     kernel for 4-D channels-last inputs on TensorFlow and does the same as Keras in all other
     cases.
 
-    Args:
-        **kwargs: arguments of `keras.layers.BatchNormalization`.
-
     Input shape: (batch, height, width, channels), or any shape that Keras's layer takes.
 
     Output shape: the shape of the input.

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,14 @@ import numpy as np
 
 from keras_dynnets import zoo
 from keras_dynnets.measure.counting import count
-from keras_dynnets.training.data.datasets import SOURCES, Data
+from keras_dynnets.training.data.datasets import SOURCES, Data, load_data
 from keras_dynnets.training.evaluation import evaluate
-from keras_dynnets.training.recipe import Recipe, recorded_recipe
+from keras_dynnets.training.recipe import (
+    Recipe,
+    find_recipe,
+    recipe_names,
+    recorded_recipe,
+)
 from keras_dynnets.training.run import recipe_data
 from keras_dynnets.zoo.weights import published as published_weights
 from keras_dynnets.zoo.weights.cache import sha256
@@ -158,13 +163,57 @@ def _record(
         license=LICENSE,
         evaluate=f"keras-dynnets evaluate {command}"
         + (f" --weights {recipe.tag}" if recipe.variant else ""),
-        train=f"keras-dynnets train {command}"
-        + (f" --recipe {recipe.entry}_{recipe.tag}" if recipe.variant else ""),
+        train=_train_command(recipe),
         recipe=recipe.model_dump(mode="json"),
         seconds=results["seconds"],
         hardware=results["hardware"],
         versions=results["versions"],
     )
+
+
+def _train_command(recipe: Recipe) -> str:
+    """Gives the command that trains by a recipe, with what differs from the package's recipe."""
+    command = f"keras-dynnets train {recipe.entry} --data {recipe.data}"
+    name = f"{recipe.entry}_{recipe.tag}"
+    if recipe.variant:
+        command += f" --recipe {name}"
+    if name in recipe_names():
+        usual = find_recipe(recipe.entry, recipe.data, name)
+        for field in ("epochs", "seed"):
+            if getattr(recipe, field) != getattr(usual, field):
+                command += f" --{field} {getattr(recipe, field)}"
+    return command
+
+
+def evaluate_again(
+    data_dir: str | os.PathLike | None = None,
+    published: str | os.PathLike | None = None,
+    progress: Callable[[WeightsRecord], Any] = lambda record: None,
+) -> list[WeightsRecord]:
+    """Evaluates all published weights on their test sets and records what they reach.
+
+    For when the data has changed: the index, the cards and the tables get the new figures.
+
+    Args:
+        data_dir: where the data lies, see `load_data`.
+        published: as for `publish`.
+        progress: called with every new record.
+
+    Returns:
+        The new records.
+    """
+    folder = Path(published or published_weights.PUBLISHED)
+    records, tests = [], {}
+    for record in read_index(folder):
+        name, (size, _, channels) = record.recipe["data"], record.input_shape
+        if name not in tests:
+            tests[name] = load_data(name, data_dir, image_size=size, channels=channels).test
+        metrics = evaluate(zoo.load(record.entry, record.tag), tests[name])
+        records.append(record.model_copy(update={"metrics": metrics}))
+        progress(records[-1])
+    write(folder / "index.json", format_index(records))
+    write_cards(folder)
+    return records
 
 
 def _add(record: WeightsRecord, file: Path, published: Path) -> None:

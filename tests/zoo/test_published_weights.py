@@ -36,7 +36,8 @@ def test_a_published_set_of_weights(record):
         assert record.macs_mean / record.macs == pytest.approx(record.metrics["macs_share"])
     assert interface(model).logits_tensor.shape[-1] == len(record.classes)
     assert all(np.isfinite(w).all() for w in model.get_weights())
-    assert record.data_source == SOURCES[record.recipe["data"]]
+    # Older trainings add that they read the images from a copy in JPEG.
+    assert record.data_source.startswith(SOURCES[record.recipe["data"]])
 
 
 def test_a_copy_of_the_folder_as_a_mirror(monkeypatch, tmp_path):

@@ -14,8 +14,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 # Origin and licence of the images, for the cards of weights that were trained on them.
 SOURCES = {
     "cifar10": "CIFAR-10: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, "
-    "2009; the authors name no licence and ask for this citation; this project's trainings read a "
-    "copy with the images as JPEG",
+    "2009; the authors name no licence and ask for this citation",
     "mnist": "MNIST: Y. LeCun, C. Cortes and C. J. C. Burges, after LeCun et al., Gradient-Based "
     "Learning Applied to Document Recognition, 1998; CC BY-SA 3.0 by the Keras documentation",
     "digits": "Optical Recognition of Handwritten Digits: E. Alpaydin and C. Kaynak, 1998, UCI "
