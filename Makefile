@@ -7,7 +7,7 @@ TOOLS := .venv/.installed-tools
 .PHONY: test demo docs lint setup clean
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist loadscope
+	$(BIN)/python -m pytest -q -n 2 --dist loadscope --no-loadscope-reorder
 
 demo: $(STAMP)
 	$(BIN)/keras-dynnets demo

@@ -64,3 +64,16 @@ def command(monkeypatch, capsys):
         return ended.value.code, capsys.readouterr()
 
     return run
+
+
+LONGEST = ("test_notebooks", "test_fine_tuning", "test_documents", "test_dmnn", "test_wheel")
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the files that take longest first, so that two processes end at about the same time."""
+
+    def place(item):
+        name = item.path.stem
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=place)

@@ -103,9 +103,9 @@ def demo(
     folder: Annotated[Path, typer.Option("--out", help="Where files and the picture go.")] = Path(
         "demo"
     ),
-    epochs: Annotated[int, typer.Option(min=1)] = 6,
+    epochs: Annotated[int, typer.Option(min=1, help="Of training.")] = 4,
 ) -> None:
-    """Fine-tunes a network on real digits, exports it three ways and shows what it saves."""
+    """Trains a network on real digits, exports it three ways and shows what it saves."""
     from keras_dynnets.studies.demo import run
 
     rows = run(folder, epochs, say)

@@ -16,17 +16,22 @@ from keras_dynnets.families.dmnn.forced_gates import without_gates
 from keras_dynnets.measure.per_image import Measurement, measure
 from keras_dynnets.measure.plots import macs_histogram
 from keras_dynnets.training.data.batches import Batches
-from keras_dynnets.training.data.datasets import load_data
+from keras_dynnets.training.data.datasets import Split, load_data
+
+SIZE = 16  # pixels, height and width of the images
 
 
 def run(
-    folder: Path, epochs: int, say: Callable[[str], Any], name: str = "dmnn20"
+    folder: Path, epochs: int, say: Callable[[str], Any], name: str = "dmnn18_cifar"
 ) -> list[dict[str, str]]:
-    """Fine-tunes a DMNN on scikit-learn's digits and puts files and a picture in `folder`.
+    """Trains a DMNN on scikit-learn's digits and puts files and a picture in `folder`.
+
+    The default is a wide network on small images, whose paths are large enough for their
+    conditions to pay in every runtime.
 
     Args:
         folder: where they go; it is made if it does not exist.
-        epochs: of fine-tuning.
+        epochs: of training.
         say: called with every line of progress.
         name: name of the DMNN in the zoo.
 
@@ -37,28 +42,36 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(0)
     data = load_data("digits")
-    pretrained = zoo.labels(name) is not None
-    start = "pretrained on CIFAR-10" if pretrained else "untrained"
-    say(f"1/4 {name}, {start}, fine-tuned on {len(data.train)} digits")
-    weights = "default" if pretrained else None
-    model = zoo.load(name, weights=weights, num_classes=10, target_rate=0.7, seed=0)
+    train, validation, test = map(_small, (data.train, data.validation, data.test))
+    say(f"1/4 {name}, trained on {len(train)} digits of {SIZE}x{SIZE} pixels")
+    model = zoo.load(
+        name,
+        weights=None,
+        num_classes=10,
+        input_shape=(SIZE, SIZE, 3),
+        target_rate=0.6,
+        resource_weight=4.0,
+        logits_stddev=0.2,
+        gate_noise=0.5,
+        seed=0,
+    )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(2e-3), loss, metrics=["accuracy"], jit_compile=False)
-    validation = (np.asarray(data.validation.images, "float32"), data.validation.labels)
-    batches = Batches(data.train, 64, flip=False, translate=2)
+    model.compile(keras.optimizers.Adam(1e-3), loss, metrics=["accuracy"], jit_compile=False)
+    batches = Batches(train, 64, flip=False, translate=1)
     shown = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: say(
             f"    epoch {epoch + 1} of {epochs}: "
             + ", ".join(f"{key} {value:.3f}" for key, value in logs.items())
         )
     )
-    model.fit(batches, epochs=epochs, validation_data=validation, verbose=0, callbacks=[shown])
+    held_out = (np.asarray(validation.images, "float32"), validation.labels)
+    model.fit(batches, epochs=epochs, validation_data=held_out, verbose=0, callbacks=[shown])
 
-    say(f"2/4 the {len(data.test)} test images")
-    images = np.asarray(data.test.images, "float32")
+    say(f"2/4 the {len(test)} test images")
+    images = np.asarray(test.images, "float32")
     measured = measure(model, images)
     say(f"    picture: {macs_histogram(measured, folder / 'macs_histogram.png')}")
-    rows = [_row("Keras", measured, measured.logits, data.test.labels)]
+    rows = [_row("Keras", measured, measured.logits, test.labels)]
     plain = without_gates(model)
     for target in formats():
         file = f"{name}{target.suffix or '_' + target.name}"
@@ -69,17 +82,32 @@ def run(
         )
         say(
             f"    compared with Keras on {report.images} images over {report.paths} paths, "
-            f"{report.bytes:,} bytes"
+            f"{report.bytes:,} bytes; {_conditions(report.ungated_branches, model)}"
         )
         reference = folder / f".{file}.reference"
         target.write(plain, reference, WriteJob(batch_size))
         runs = (target.runner(folder / file, 1), target.runner(reference, 1))
         logits, seconds = _side_by_side(*runs, images, target.images_a_call)
         _remove(reference)
-        labels = data.test.labels
-        rows.append(_row(target.runtime, measured, logits, labels, target.images_a_call, seconds))
+        step = target.images_a_call
+        rows.append(_row(target.runtime, measured, logits, test.labels, step, seconds))
     say("4/4 done")
     return rows
+
+
+def _small(split: Split) -> Split:
+    """Gives digits of 32x32 pixels, which are enlarged four times, enlarged twice."""
+    return Split(np.asarray(split.images)[:, ::2, ::2], split.labels)
+
+
+def _conditions(ungated: int, model: Any) -> str:
+    """Says for how many sub-blocks the file has no condition."""
+    if not ungated:
+        return "every sub-block stands behind its gate"
+    return (
+        f"{ungated} of {model.path_macs.size} sub-blocks run for every image, because a condition "
+        "would take longer than they do"
+    )
 
 
 def _side_by_side(

@@ -7,6 +7,7 @@ MODULES = ("gumbel_gate", "path_controller", "multi_path", "model")
 
 NETWORKS = {  # name: backbone, number of sub-blocks in each block, data set
     "dmnn20": ("resnet20", 2, CIFAR10),
+    "dmnn18_cifar": ("resnet18_cifar", 2, CIFAR10),
     "dmnn50_cifar": ("resnet50_cifar", 2, CIFAR100),
     "dmnn50": ("resnet50", 2, IMAGENET),
     "dmnn50_n3": ("resnet50", 3, IMAGENET),
