@@ -38,10 +38,11 @@ def claim(
         )
     in_files = isinstance(data.train.images, ImageFiles)
     place = data_dir or (os.environ.get("TFDS_DATA_DIR") if in_files else None)
+    _, height, width, channels = data.train.images.shape
     record = RunRecord(
         entry=recipe.entry,
         options=recipe.options,
-        input_shape=tuple(data.train.images.shape[1:]),
+        input_shape=(height, width, channels),
         classes=data.classes,
         seed=recipe.seed,
         recipe=recipe.model_dump(mode="json"),

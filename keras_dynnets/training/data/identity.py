@@ -63,7 +63,7 @@ def _lines(data: Data, name: str, root: Path | None) -> Iterator[tuple[str, str]
     # Validation images are drawn from those for training, so that both make one group.
     part = "test" if name == "test" else "train"
     for image, label in zip(split.images, split.labels, strict=True):
-        content = zlib.crc32(np.ascontiguousarray(image))
+        content = zlib.crc32(np.ascontiguousarray(image).tobytes())
         yield f"{part}/{data.classes[label]}", f"{content:08x} {data.classes[label]}"
 
 
