@@ -6,19 +6,19 @@ from typing import Annotated, Any
 import typer
 
 from keras_dynnets.cli.console import print_json
-from keras_dynnets.cli.models import Name
-from keras_dynnets.cli.train import DataDir, Weights, load_with_recipe
+from keras_dynnets.cli.models import NameOrRun
+from keras_dynnets.cli.train import DataDir, Weights, run_of
 
 
 def export_network(
-    name: Name,
+    name: NameOrRun,
     path: Annotated[Path, typer.Argument(help="The file, or for a SavedModel the folder.")],
     format: Annotated[
         str | None,
         typer.Option(help="Name of a format; default: by the end of the path."),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16, or int8 (with --calibration).")
+        str, typer.Option(help="fp32, fp16, or int8 (of a network of the zoo, with --calibration).")
     ] = "fp32",
     batch_size: Annotated[int | None, typer.Option(help="1, or leave out for any.")] = None,
     weights: Weights = "default",
@@ -29,37 +29,49 @@ def export_network(
     ] = None,
     calibration: Annotated[
         str | None,
-        typer.Option(help="A data set: 300 of its training images are calibrated and checked on."),
+        typer.Option(
+            help="A data set: 300 of its training images are calibrated and checked on; default "
+            "for int8: the run's own."
+        ),
     ] = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Writes a network for another runtime, and checks the file there."""
+    """Writes a network, or the one of a run, for another runtime, and checks the file there."""
     options = dict(map(_parsed, option or []))
 
     from keras_dynnets import zoo
-    from keras_dynnets.core.registry import find
     from keras_dynnets.export.api import export_model
     from keras_dynnets.export.formats.base import find_format
-    from keras_dynnets.zoo.loading import check_weights
 
-    find(name)
-    check_weights(name, weights)
+    run = run_of(name, weights)
     find_format(format, path)
     images = None
-    model = load_with_recipe(name, weights, num_classes)
-    if calibration:
+    model = zoo.load(name, weights, num_classes=num_classes)
+    if run is not None and (calibration or precision == "int8"):
+        from keras_dynnets.training.recorded import run_data
+
+        images = run_data(run, calibration, data_dir).train.images[:300]
+    elif calibration:
         from keras_dynnets.training.data.datasets import load_data
 
         height, _, channels = model.input_shape[1:]
         data = load_data(calibration, data_dir, image_size=height, channels=channels)
         images = data.train.images[:300]
-    labels = zoo.labels(name, weights)
+    labels = _labels(name, weights, num_classes)
     what = model
     if options:
         from keras_dynnets.core.dynamic import interface
 
         what = interface(model).deployments(**options)
     print_json(export_model(what, path, format, precision, batch_size, labels, images))
+
+
+def _labels(name: str, weights: str, num_classes: int | None) -> tuple[str, ...] | None:
+    """Gives the names of the classes; None where a network of the zoo gets a new head."""
+    from keras_dynnets import zoo
+
+    labels = zoo.labels(name, weights)
+    return labels if labels and num_classes in (None, len(labels)) else None
 
 
 def _parsed(text: str) -> tuple[str, Any]:

@@ -8,6 +8,9 @@ import typer
 from keras_dynnets.cli.console import out, print_json
 
 Name = Annotated[str, typer.Argument(help="A network of the zoo (see `list`).")]
+NameOrRun = Annotated[
+    str, typer.Argument(help="A network of the zoo (see `list`), or the run folder of a training.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -32,7 +35,7 @@ def list_models(
         out.print(name)
 
 
-def info(name: Name, as_json: AsJson = False) -> None:
+def info(name: NameOrRun, as_json: AsJson = False) -> None:
     """Shows what the zoo knows of a network."""
     from keras_dynnets import zoo
 

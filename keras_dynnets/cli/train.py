@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from keras_dynnets.cli.console import err, out, print_json, progress_bar, say, settings
-from keras_dynnets.cli.models import AsJson, Name
+from keras_dynnets.cli.models import AsJson, Name, NameOrRun
+
+if TYPE_CHECKING:
+    from keras_dynnets.training.data.datasets import Data
+    from keras_dynnets.zoo import RunRecord
 
 DataSet = Annotated[
     str,
@@ -21,21 +25,9 @@ DataDir = Annotated[
     ),
 ]
 Weights = Annotated[
-    str, typer.Option(help="A published tag, or a .weights.h5 file, also of a run folder.")
+    str,
+    typer.Option(help="A published tag, or a .weights.h5 file; a run folder has its own weights."),
 ]
-
-
-def load_with_recipe(
-    name: str, weights: str, num_classes: int | None = None, input_shape: Any = None
-) -> Any:
-    """Loads as `zoo.load`; weights in a run folder get the options of the run's recipe."""
-    from keras_dynnets import zoo
-
-    run = Path(weights).parent / "recipe.json"
-    of_a_run = weights.endswith(".weights.h5") and run.is_file()
-    recipe = json.loads(run.read_text()) if of_a_run else {}
-    options = recipe["options"] if recipe.get("entry") == name else {}
-    return zoo.load(name, weights, num_classes=num_classes, input_shape=input_shape, **options)
 
 
 def train_network(
@@ -85,8 +77,14 @@ def train_network(
 
 
 def evaluate(
-    name: Name,
-    data: DataSet = "cifar10",
+    name: NameOrRun,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="digits, a name of TensorFlow Datasets, or any name with --data-dir; default: "
+            "the run's own, or cifar10."
+        ),
+    ] = None,
     weights: Weights = "default",
     plots: Annotated[
         Path | None, typer.Option(help="Also draw the pictures of the network's family here.")
@@ -94,28 +92,26 @@ def evaluate(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measures accuracy and cost on a full test set."""
+    """Measures accuracy and cost on a full test set, of a run on its own held-out images."""
     from keras_dynnets import studies, zoo
     from keras_dynnets.core.registry import find
-    from keras_dynnets.zoo.loading import check_weights
 
-    entry = find(name)
-    check_weights(name, weights)
-    known = zoo.labels(name, weights)
+    run = run_of(name, weights)
+    entry = find(run.entry if run else name)
 
-    from keras_dynnets.training.data.datasets import load_data
-    from keras_dynnets.training.evaluation import evaluate as run
+    from keras_dynnets.training.evaluation import evaluate as run_evaluation
+    from keras_dynnets.training.recorded import run_data
 
-    height, _, channels = entry.input_shape
-    loaded = load_data(data, data_dir, image_size=height, channels=channels)
-    if known not in (None, loaded.classes):
-        raise ValueError(
-            f"{name}'s weights {weights!r} tell other classes apart than {data} has; give weights "
-            f"trained on {data}"
-        )
-    model = load_with_recipe(name, weights, len(loaded.classes), loaded.test.images.shape[1:])
-    with progress_bar(f"{name} on {data}", len(loaded.test)) as progress:
-        results = run(model, loaded.test, progress=progress)
+    shape = None
+    if run is not None:
+        loaded = run_data(run, data, data_dir)
+    else:
+        loaded = _data_for(name, weights, data or "cifar10", data_dir)
+        shape = loaded.test.images.shape[1:]
+    count = None if zoo.labels(name, weights) else len(loaded.classes)
+    model = zoo.load(name, weights, num_classes=count, input_shape=shape)
+    with progress_bar(f"{name} on {loaded.name}", len(loaded.test)) as progress:
+        results = run_evaluation(model, loaded.test, progress=progress)
     _print_results(results, as_json)
     if plots:
         draw = studies.study_of(entry.family).draw
@@ -123,6 +119,45 @@ def evaluate(
             raise ValueError(f"there are no pictures for networks like {name} ({entry.family})")
         for path in draw(model, loaded, plots):
             say(f"picture: {path}")
+
+
+def run_of(name: str, weights: str) -> "RunRecord | None":
+    """Gives the run that a command is about; None for a network of the zoo.
+
+    Weights that cannot be loaded are refused here, before anything else is done.
+
+    Args:
+        name: name of a network, or path of a run folder.
+        weights: the weights that the user asks for; the weights file of a run stands for the run.
+    """
+    from keras_dynnets.zoo.loading import check_weights
+    from keras_dynnets.zoo.run_folders import read_run, run_folder, run_of_weights
+
+    check_weights(name, weights)
+    if folder := run_folder(name):
+        return read_run(folder)
+    run = run_of_weights(weights)
+    return run if run is not None and run.entry == name else None
+
+
+def _data_for(name: str, weights: str, data: str, data_dir: str | None) -> "Data":
+    """Loads the data set on which a network of the zoo is evaluated."""
+    from keras_dynnets.core.registry import find
+    from keras_dynnets.training.data.datasets import load_data
+    from keras_dynnets.training.recorded import check_fits
+    from keras_dynnets.zoo.weights.published import records
+
+    published = [r for r in records(name) if weights in ("default", r.tag)]
+    record = published[0] if published else None
+    height, _, channels = (record or find(name)).input_shape
+    # The seed of the training draws the test images of a data set that has none of its own.
+    own = record is not None and record.recipe.get("data") == data
+    seed = record.recipe.get("seed", 0) if record is not None and own else 0
+    loaded = load_data(data, data_dir, seed=seed, image_size=height, channels=channels)
+    if record is not None:
+        source = f"{data} ({data_dir})" if data_dir else data
+        check_fits(f"{name}:{record.tag}", record.classes, record.input_shape, source, loaded)
+    return loaded
 
 
 def _print_results(results: dict, as_json: bool) -> None:

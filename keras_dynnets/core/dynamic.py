@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from keras_dynnets.core import keras_private
+from keras_dynnets.core.class_names import names_of_classes
 
 ONE = "serving"  # the name of a network that is the only one in its file
 
@@ -64,6 +65,8 @@ class Deployment:
         formats: names of the formats that the file can have; None for all.
         precisions: the precisions that the file can have; None for all that the format has.
         reason: the error message for another format or precision.
+        class_names: names of the classes in the order of the logits; None where they are not
+            known. A family passes `names_of_classes(model)`.
     """
 
     name: str
@@ -73,6 +76,7 @@ class Deployment:
     formats: tuple[str, ...] | None = None
     precisions: tuple[str, ...] | None = None
     reason: str = ""
+    class_names: tuple[str, ...] | None = None
 
     @property
     def single(self) -> keras.Model | None:
@@ -189,7 +193,8 @@ class DynamicModel:
         """
         name = getattr(self.keras_model(), "name", type(self.keras_model()).__name__)
         refuse_options(name, options)
-        return Deployment(name, {ONE: self.inference_network()})
+        names = names_of_classes(self.keras_model())
+        return Deployment(name, {ONE: self.inference_network()}, class_names=names)
 
     def training_plan(self, section: Any, images: Any) -> TrainingPlan:
         """Gives what the family adds to a training.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_dynnets.core.class_names import ATTRIBUTE, names_of_classes
 from keras_dynnets.core.conditional import gated_layers, running_as
 from keras_dynnets.core.dynamic import Deployment, interface
 from keras_dynnets.export.checks import check_images, check_network, check_request
@@ -18,6 +20,8 @@ from keras_dynnets.export.deployment import deploy_parts
 from keras_dynnets.export.files import beside, check_replaceable, fingerprint, move
 from keras_dynnets.export.formats.base import Format, WriteJob, find_format, formats
 from keras_dynnets.export.verify import ExportError, check, verification_images
+
+log = logging.getLogger("keras_dynnets")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +94,8 @@ def export_model(
         precision: "fp32"; "fp16" for weights in half the bytes and arithmetic in float32;
             "int8" for arithmetic in 8-bit integers (LiteRT, networks without gates).
         batch_size: 1, or None for any number of images a call. A LiteRT file always has 1.
-        labels: names of the classes in the order of the logits, for the JSON file.
+        labels: names of the classes in the order of the logits, for the JSON file. None for those
+            that the model knows: its `class_names`, which published weights and runs bring along.
         calibration: images of the kind that the file will see, (n, height, width, channels) in
             [0, 255]. The file is compared with Keras on those that take the most different
             paths; "int8" needs some hundred, to find the range of every value. None to compare
@@ -113,10 +118,11 @@ def export_model(
         >>> report.top1_agreement
         1.0
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     deployment = model if isinstance(model, Deployment) else interface(model).deployments()
     target = find_format(format, path)
     several = deployment.single is None
+    labels = _known_labels(model, deployment) if labels is None else labels
     batch_size = check_request(deployment, target, path, precision, batch_size)
     check_network(deployment, target, precision)
     check_images(deployment, precision, calibration, labels)
@@ -147,6 +153,18 @@ def export_model(
         move(draft, path)
         os.replace(sidecar, f"{path}.json")
     return report
+
+
+def _known_labels(model: Any, deployment: Deployment) -> tuple[str, ...] | None:
+    """Gives the names of the classes that the model knows; None where they may have changed."""
+    names = deployment.class_names or names_of_classes(model)
+    if names is None and getattr(model, ATTRIBUTE, None):
+        log.warning(
+            "%s was trained after it was loaded, so the names of its classes may have changed and "
+            "are left out; give labels=model.class_names if they are the same",
+            deployment.name,
+        )
+    return names
 
 
 def _write(deployment: Deployment, target: Format, path: Path, draft: Path, job: WriteJob) -> None:

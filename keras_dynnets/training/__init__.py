@@ -9,6 +9,16 @@ from keras_dynnets.training.data.batches import Batches
 from keras_dynnets.training.data.datasets import load_data
 from keras_dynnets.training.evaluation import evaluate
 from keras_dynnets.training.recipe import Recipe, find_recipe
+from keras_dynnets.training.recorded import ChangedDataWarning, run_data
 from keras_dynnets.training.run import train
 
-__all__ = ["Batches", "Recipe", "evaluate", "find_recipe", "load_data", "train"]
+__all__ = [
+    "Batches",
+    "ChangedDataWarning",
+    "Recipe",
+    "evaluate",
+    "find_recipe",
+    "load_data",
+    "run_data",
+    "train",
+]

@@ -29,7 +29,9 @@ def evaluate(
         A dictionary with `accuracy`, in [0, 1], and `images`, the number of images. A model that
         can skip work adds `macs_mean` and `macs_all_on`, the mean and the largest number of MACs
         for one image, and `macs_share`, the first divided by the second. A model with gates adds
-        `execution_rate`, the share of its sub-blocks that ran. A model that consists of several
+        `execution_rate`, the share of its sub-blocks that ran, and the number of its `gates`, with
+        those that were open or closed for all images, `gates_always_open` and
+        `gates_always_closed`: these decide nothing. A model that consists of several
         adds `sub_models`, the accuracy of each by its name.
 
     Raises:

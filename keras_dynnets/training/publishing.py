@@ -23,6 +23,7 @@ from keras_dynnets.training.recipe import (
     recorded_recipe,
 )
 from keras_dynnets.training.run import recipe_data
+from keras_dynnets.zoo.run_folders import DESCRIPTION, read_run
 from keras_dynnets.zoo.weights import published as published_weights
 from keras_dynnets.zoo.weights.cache import sha256
 from keras_dynnets.zoo.weights.cards import write, write_cards
@@ -45,7 +46,7 @@ def publish(
 
     Args:
         folder: the run folder that `train` has filled.
-        data_dir: where the data lies, see `load_data`.
+        data_dir: where the data lies, see `load_data`; None for where it lay in training.
         published: the folder of published weights, with `index.json`. The default is the folder
             `zoo` of the checkout.
 
@@ -73,6 +74,9 @@ def publish(
             f"the origin and licence of the data set {recipe.data} are not known; weights can be "
             f"published that were trained on {', '.join(SOURCES)}"
         )
+    described = read_run(folder).data if (folder / DESCRIPTION).is_file() else None
+    if described is not None and described.name == recipe.data:
+        data_dir = data_dir or described.folder
     data = recipe_data(recipe, data_dir)
     shape = data.test.images.shape[1:]
     form = {"num_classes": len(data.classes), "input_shape": shape, **recipe.options}
@@ -92,6 +96,8 @@ def publish(
 def _check_repeats(metrics: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
     """Refuses test metrics that differ from those that the run recorded."""
     for name, value in metrics.items():
+        if name not in recorded:  # a metric that the version of the run did not have
+            continue
         pairs = zip(keras.tree.flatten(value), keras.tree.flatten(recorded[name]), strict=True)
         if any(abs(now - then) > 1e-6 * abs(now) for now, then in pairs):
             raise RuntimeError(
@@ -206,9 +212,13 @@ def evaluate_again(
     records, tests = [], {}
     for record in read_index(folder):
         name, (size, _, channels) = record.recipe["data"], record.input_shape
-        if name not in tests:
-            tests[name] = load_data(name, data_dir, image_size=size, channels=channels).test
-        metrics = evaluate(zoo.load(record.entry, record.tag), tests[name])
+        seed = record.recipe.get("seed", 0)  # it draws the test images where a data set has none
+        key = (name, seed, size, channels)
+        if key not in tests:
+            tests[key] = load_data(
+                name, data_dir, seed=seed, image_size=size, channels=channels
+            ).test
+        metrics = evaluate(zoo.load(record.entry, record.tag), tests[key])
         records.append(record.model_copy(update={"metrics": metrics}))
         progress(records[-1])
     write(folder / "index.json", format_index(records))

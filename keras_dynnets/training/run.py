@@ -18,9 +18,10 @@ from keras_dynnets.core.dynamic import TrainingPlan, interface
 from keras_dynnets.core.registry import find
 from keras_dynnets.training.data.batches import Batches, OneHot
 from keras_dynnets.training.data.datasets import Data, load_data
+from keras_dynnets.training.description import claim, write_description
 from keras_dynnets.training.evaluation import evaluate
 from keras_dynnets.training.optimizer import compile_for
-from keras_dynnets.training.recipe import Recipe, recorded_recipe
+from keras_dynnets.training.recipe import Recipe
 
 
 def train(
@@ -33,10 +34,11 @@ def train(
 ) -> dict[str, Any]:
     """Trains an entry of the zoo by a recipe and evaluates it.
 
-    The run folder gets `recipe.json` and `data.json`, which say what is trained on which images,
+    The run folder gets `run.json`, which says what is trained on which images, and `recipe.json`;
     `log.csv`, with a row for each epoch, and the folder `backup` while the training runs. At the
-    end it gets `model.weights.h5` and `results.json`. The same call resumes a training that was
-    stopped, and returns the recorded results of one that is finished.
+    end it gets `model.weights.h5` and `results.json`, and `run.json` is completed: it is all that
+    `zoo.load(folder)` needs. The same call resumes a training that was stopped, and returns the
+    recorded results of one that is finished, as long as the images are the same.
 
     The weights are those of the last epoch, when the learning rate has fallen to its lowest value.
     No choice is made by accuracy.
@@ -63,10 +65,10 @@ def train(
         >>> results = train(find_recipe("resnet20", "cifar10"), "runs/resnet20-cifar10")
         >>> results["test"]["accuracy"]
     """
-    folder, section = Path(folder), recipe.family_section()
+    folder, section = Path(folder).expanduser(), recipe.family_section()
     data = recipe_data(recipe, data_dir)
-    _claim(folder, recipe, data)
-    if (folder / "results.json").is_file():
+    run = claim(folder, recipe, data, data_dir)
+    if run is None:  # it is finished
         return json.loads((folder / "results.json").read_text())
     form = {
         "num_classes": len(data.classes),
@@ -108,6 +110,7 @@ def train(
         "hardware": _hardware(),
         "versions": {name: metadata.version(name) for name in ("keras", keras.backend.backend())},
     }
+    write_description(run.model_copy(update={"results": results}))
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     return results
 
@@ -192,26 +195,6 @@ def _hardware() -> str:
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else present
     cores = f"{present}" if usable == present else f"{usable} of {present}"
     return ", ".join([f"{cores} x {model}", *devices])
-
-
-def _claim(folder: Path, recipe: Recipe, data: Data) -> None:
-    """Writes into the run folder what is trained, or refuses a folder that holds another run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    marker, seen = folder / "recipe.json", folder / "data.json"
-    if marker.is_file() and not recorded_recipe(marker).trains_like(recipe):
-        raise ValueError(
-            f"{folder} holds a run of another recipe ({marker}); choose another folder with --out"
-        )
-    images = {
-        name: list(getattr(data, name).images.shape) for name in ("train", "validation", "test")
-    }
-    description = json.dumps({"classes": data.classes, **images}, indent=1) + "\n"
-    if seen.is_file() and seen.read_text() != description:
-        raise ValueError(
-            f"{folder} holds a run on other data ({seen}); choose another folder with --out"
-        )
-    marker.write_text(recipe.model_dump_json(indent=1) + "\n")
-    seen.write_text(description)
 
 
 class _StartEpoch(keras.callbacks.Callback):

@@ -6,10 +6,12 @@ import math
 import os
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from keras_dynnets import families
 from keras_dynnets.baselines import entries as _baselines  # noqa: F401  registers the plain networks
 from keras_dynnets.core.registry import ENTRIES, find
+from keras_dynnets.zoo.run_folders import read_run, run_folder, run_of_weights
 from keras_dynnets.zoo.weights.published import records
 
 families.register_entries()
@@ -64,21 +66,29 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def info(name: str) -> Info:
-    """Tells what the zoo knows about a network.
+def info(name: str | os.PathLike) -> Info:
+    """Tells what the zoo knows about a network, or about the one of a run.
 
     Parameters and MACs are counted on the network, which is built for this.
 
     Args:
-        name: one of `list_models()`.
+        name: one of `list_models()`, or the path of a run folder.
 
     Raises:
         ValueError: there is no network of that name.
+        FileNotFoundError: `name` is a path, and no run is there.
 
     Example:
         >>> zoo.info("resnet20").params
         272474
     """
+    if folder := run_folder(name):
+        run = read_run(folder)
+        entry, classes = find(run.entry), len(run.classes)
+        params, macs = _counts(entry.build(classes, run.input_shape, **run.options))
+        shape, paper = run.input_shape, entry.paper
+        return Info(str(folder), entry.family, shape, classes, params, macs, paper, ())
+    name = str(name)
     entry = find(name)
     params, macs = _counted(name)
     tags = tuple(r.tag for r in records(name))
@@ -89,34 +99,47 @@ def info(name: str) -> Info:
 
 @functools.cache
 def _counted(name: str) -> tuple[int, int]:
+    return _counts(find(name).build())
+
+
+def _counts(model: Any) -> tuple[int, int]:
+    """Counts the values that training learns, and the MACs for one image."""
     from keras_dynnets.core import cost
     from keras_dynnets.core.dynamic import interface
 
-    model = find(name).build()
     params = sum(math.prod(w.shape) for w in model.trainable_weights)
     return params, cost.model_macs(interface(model).cost_plan().network)
 
 
-def labels(name: str, weights: str | os.PathLike | None = "default") -> tuple[str, ...] | None:
-    """Gives the names of the classes that published weights were trained on.
+def labels(
+    name: str | os.PathLike, weights: str | os.PathLike | None = "default"
+) -> tuple[str, ...] | None:
+    """Gives the names of the classes that published weights or a run were trained on.
 
     Args:
-        name: one of `list_models()`.
-        weights: a published tag, or "default" for the first one.
+        name: one of `list_models()`, or the path of a run folder.
+        weights: a published tag, or "default" for the first one; or the weights file of a run.
 
     Returns:
-        The names in the order of the logits; None for weights that are not published.
+        The names in the order of the logits; None for weights that are neither published nor of a
+        run.
 
     Raises:
         ValueError: there is no network of that name.
+        FileNotFoundError: `name` is a path, and no run is there.
 
     Example:
         >>> zoo.labels("resnet20", "cifar10")[3]
         'cat'
     """
-    entry = find(name)
-    if weights is None or is_file(weights):
+    if folder := run_folder(name):
+        return None if weights is None else read_run(folder).classes
+    entry = find(str(name))
+    if weights is None:
         return None
+    if is_file(weights):
+        run = run_of_weights(weights)
+        return run.classes if run is not None and run.entry == entry.name else None
     published = [r for r in records(entry.name) if weights in ("default", r.tag)]
     return published[0].classes if published else None
 

@@ -210,3 +210,17 @@ def test_evaluate_plain():
     split = Split(images(10, 32).astype("uint8"), labels(10))
     accuracy = np.mean(np.argmax(model(split.images.astype("float32")), -1) == split.labels)
     assert evaluate(model, split) == {"accuracy": accuracy, "images": 10}
+
+
+def test_evaluate_tells_gates_that_never_change():
+    model = scatter_gates(settle(tiny(), images(8)))
+    split = Split(images(40).astype("uint8"), labels(40))
+    gates = helpers.gates_of(model, split.images.astype("float32"))
+    results = evaluate(model, split)
+    assert results["gates"] == gates[0].size
+    assert results["gates_always_open"] == (gates.min(0) == 1).sum()
+    assert results["gates_always_closed"] == (gates.max(0) == 0).sum()
+    helpers.force_gates(model, [[1, 1], [1, 0], [0, 0]])
+    results = evaluate(model, split)
+    assert (results["gates"], results["execution_rate"]) == (6, 0.5)
+    assert (results["gates_always_open"], results["gates_always_closed"]) == (3, 3)

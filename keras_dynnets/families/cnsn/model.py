@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_dynnets.core import keras_private
+from keras_dynnets.core.class_names import name_classes, names_of_classes
 from keras_dynnets.core.dynamic import Deployment, refuse_options
 from keras_dynnets.families.cnsn.calibration import set_statistics
 from keras_dynnets.families.cnsn.checks import (
@@ -133,7 +134,8 @@ class CNSN(MultiModel):
                 f"there is no sub-model {sub_model!r} at width {width!r}; sub-models go from 0, "
                 f"the base, to {len(self.cuts)}, widths are {', '.join(map(str, self.widths))}"
             )
-        return self.part(self.names[self._places.index((sub_model, width))])
+        part = self.part(self.names[self._places.index((sub_model, width))])
+        return name_classes(part, names_of_classes(self))
 
     def part(self, name: str) -> keras.Model:
         """Gives the same as `detach` for one of `names`.
@@ -187,6 +189,7 @@ class CNSN(MultiModel):
             {name: self.part(name) for name in self.names},
             precisions=("fp32", "fp16"),
             reason=f"int8 is for one network a file; export a part of {self.name}: model.detach(i)",
+            class_names=names_of_classes(self),
         )
 
     def summary_metrics(

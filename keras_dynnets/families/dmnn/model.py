@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_dynnets.core import cost, keras_private
+from keras_dynnets.core.class_names import names_of_classes
 from keras_dynnets.core.dynamic import (
     ONE,
     Deployment,
@@ -206,7 +207,8 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
                 f"{gates!r}"
             )
         outputs = ("logits", "gates") if gates else ("logits",)
-        return Deployment(self.name, {ONE: self.with_gates()}, outputs)
+        names = names_of_classes(self)
+        return Deployment(self.name, {ONE: self.with_gates()}, outputs, class_names=names)
 
     def training_plan(self, section: GateSchedule | None, images: Any) -> TrainingPlan:
         """Gives the callback that follows the schedule, and the controllers as undecayed.
@@ -221,12 +223,20 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
 
     def summary_metrics(
         self, measured: Any, accuracy: float, accuracy_of: Callable[[Any], float]
-    ) -> dict[str, float]:
+    ) -> dict[str, Any]:
+        """Gives the mean MACs, how many sub-blocks ran, and how many gates never changed.
+
+        A gate that is open or closed for every image decides nothing.
+        """
+        rates = measured.gates.mean(0)
         return {
             "macs_mean": measured.mean_macs,
             "macs_all_on": measured.worst_macs,
             "macs_share": measured.mean_macs_share,
             "execution_rate": measured.mean_execution_rate,
+            "gates": rates.size,
+            "gates_always_open": int((rates == 1).sum()),
+            "gates_always_closed": int((rates == 0).sum()),
         }
 
     # ---- training

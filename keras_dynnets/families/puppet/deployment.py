@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_dynnets.core.class_names import names_of_classes
 from keras_dynnets.core.conditional import switch_of
 from keras_dynnets.core.dynamic import ONE, Deployment
 from keras_dynnets.families.puppet import onnx_generator
@@ -28,7 +29,7 @@ def deployment_of(model: "PuppetCNN", levels: Sequence[int] | None, kernels: str
     """
     if kernels not in KERNELS:
         raise ValueError(f"kernels are {' or '.join(KERNELS)}, not {kernels!r}")
-    network = switching(model, levels)
+    network, names = switching(model, levels), names_of_classes(model)
     if kernels == "generator":
 
         def write(path: Path, batch_size: int | None, tools: Any) -> None:
@@ -37,6 +38,7 @@ def deployment_of(model: "PuppetCNN", levels: Sequence[int] | None, kernels: str
         return Deployment(
             model.name,
             {ONE: network},
+            class_names=names,
             writers={"onnx": write},
             formats=("onnx",),
             precisions=("fp32",),
@@ -47,8 +49,9 @@ def deployment_of(model: "PuppetCNN", levels: Sequence[int] | None, kernels: str
         return Deployment(
             model.name,
             {ONE: network},
+            class_names=names,
             precisions=("fp32", "fp16"),
             reason="int8 is for one network a file; give levels=[k], or export "
             f"model.materialise(k) of {model.name}",
         )
-    return Deployment(model.name, {ONE: network})
+    return Deployment(model.name, {ONE: network}, class_names=names)

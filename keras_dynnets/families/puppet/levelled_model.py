@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dynnets.core.class_names import name_classes, names_of_classes
 from keras_dynnets.core.images import checked_shape
 from keras_dynnets.families.puppet.calibration import measured_statistics
 from keras_dynnets.families.puppet.input_complexity import complexity
@@ -221,4 +222,5 @@ class LevelledModel(keras.Model):
                 else f"levels 0 to {len(branches) - 1}"
             )
             raise ValueError(f"{self.name} has no level {level!r}; it has {levels}")
-        return materialised(self.puppet, level, f"{self.name}_level{level}")
+        network = materialised(self.puppet, level, f"{self.name}_level{level}")
+        return name_classes(network, names_of_classes(self))

@@ -98,8 +98,8 @@ def load_data(
         The data set.
 
     Raises:
-        ValueError: the name is unknown, or the folder has no classes or other classes for the
-            test than for the training.
+        ValueError: `data_dir` does not exist, the name is unknown, or the folder has no classes or
+            other classes for the test than for the training.
         RuntimeError: the data set is not on this machine and could not be downloaded.
 
     Example:
@@ -107,7 +107,7 @@ def load_data(
         >>> data.train.images.shape
         (1349, 32, 32, 3)
     """
-    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")
+    data_dir = _place(data_dir, name)
     rng = np.random.default_rng(seed)
     if data_dir and (Path(data_dir) / "train").is_dir():
         train, test, classes = _folder(Path(data_dir), image_size, channels)
@@ -123,6 +123,22 @@ def load_data(
     validation = min(validation, len(train) // 10)
     order = rng.permutation(len(train))
     return Data(name, classes, train.take(order[validation:]), train.take(order[:validation]), test)
+
+
+def _place(data_dir: str | os.PathLike | None, name: str) -> str | None:
+    """Gives where the data lies, or refuses a place that does not exist."""
+    if not data_dir:
+        usual = os.environ.get("TFDS_DATA_DIR")
+        return str(Path(usual).expanduser()) if usual else None
+    if "://" in str(data_dir):  # a bucket, which TensorFlow Datasets opens
+        return str(data_dir)
+    place = Path(data_dir).expanduser()
+    if place.is_dir() or (place.is_file() and name == "cifar10" and place.suffix == ".npz"):
+        return str(place)
+    raise ValueError(
+        f"{place} is not a folder; data_dir (--data-dir) is a folder with train/CLASS/*, a folder "
+        "with prepared data sets of TensorFlow Datasets, or for cifar10 a .npz file"
+    )
 
 
 def _folder(folder: Path, size: int, channels: int) -> tuple[Split, Split | None, tuple[str, ...]]:
