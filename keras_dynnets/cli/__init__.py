@@ -46,9 +46,10 @@ def settings(
 ) -> None:
     """Dynamic and compact CNNs: list, train, evaluate, export and time them."""
     console.settings.verbose, console.settings.quiet = verbose, quiet
-    sys.path.insert(0, os.getcwd())
-    for module in modules or []:
-        importlib.import_module(module)
+    if modules:
+        sys.path.insert(0, os.getcwd())
+        for module in modules:
+            importlib.import_module(module)
 
 
 def main() -> None:

@@ -168,14 +168,9 @@ def _known_labels(model: Any, deployment: Deployment) -> tuple[str, ...] | None:
 
 
 def _write(deployment: Deployment, target: Format, path: Path, draft: Path, job: WriteJob) -> None:
-    """Writes the file, by the family's own function if it has one for the format."""
+    """Writes the file; an error of the conversion says which model and format it is about."""
     try:
-        if own := deployment.writers.get(target.name):
-            own(draft, job.batch_size, target.tools)
-        elif network := deployment.single:
-            target.write(network, draft, job)
-        else:
-            target.write_parts(deployment.networks, draft, job)
+        target.write_deployment(deployment, draft, job)
     except (ImportError, OSError):
         raise
     except Exception as error:

@@ -14,7 +14,7 @@ from keras_dynnets import zoo
 from keras_dynnets.core import graph
 from keras_dynnets.core.conditional import gated_layers
 from keras_dynnets.core.registry import find
-from keras_dynnets.export.formats.base import WriteJob, formats
+from keras_dynnets.export.formats.base import WriteJob, format_named, formats
 from keras_dynnets.measure.counting import count
 
 TENSORFLOW, TRAINING = "tensorflow", "tensorflow_training"
@@ -200,7 +200,7 @@ def call_in(
         model.compile(optimizer, loss, jit_compile=False)
         labels = np.zeros(batch, "int32")
         return lambda images: model.train_on_batch(images, labels)
-    target = next(known for known in formats() if known.name == runtime)
+    target = format_named(runtime)
     path = folder / f"{model.name}{target.suffix}"
     target.write(graph.inference(model), path, WriteJob(batch))
     run = target.runner(path, threads)

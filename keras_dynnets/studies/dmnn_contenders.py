@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_dynnets.export.formats.base import WriteJob, formats
+from keras_dynnets.export.formats.base import WriteJob, format_named
 from keras_dynnets.families.dmnn.forced_gates import with_forced_gates, without_gates
 from keras_dynnets.families.dmnn.model import DMNN
 from keras_dynnets.families.dmnn.path_controller import PathController
@@ -62,7 +62,7 @@ def contenders(runtime: str, model: DMNN, batch: int, threads: int, folder: Path
             lambda images, gates: predict(plain, images),
             application and (lambda images, gates: predict(application, images)),
         )
-    target = next(known for known in formats() if known.name == runtime)
+    target = format_named(runtime)
     job = WriteJob(None if batch > 1 else batch)
 
     def runner(network: keras.Model) -> Callable[..., dict[str, np.ndarray]]:

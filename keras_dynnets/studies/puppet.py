@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_dynnets import zoo
 from keras_dynnets.core.registry import find
-from keras_dynnets.export.formats.base import WriteJob, formats
+from keras_dynnets.export.formats.base import WriteJob, format_named, formats
 from keras_dynnets.families.puppet.kernel_ode import KernelODE
 from keras_dynnets.measure.counting import count
 from keras_dynnets.measure.latency import (
@@ -232,14 +232,10 @@ def _calls_of_files(
     The arguments are those of `_calls`; a call runs the first images one by one.
     """
     kind = runtime.removesuffix(GENERATOR)
-    target = next(known for known in formats() if known.name == kind)
+    target = format_named(kind)
     kernels = "generator" if runtime.endswith(GENERATOR) else "materialised"
-    deployment = model.deployments(kernels=kernels)
     path = folder / f"levels{target.suffix}"
-    if own := deployment.writers.get(target.name):
-        own(path, 1, target.tools)
-    else:
-        target.write(deployment.single, path, WriteJob(1))
+    target.write_deployment(model.deployments(kernels=kernels), path, WriteJob(1))
     session = target.runner(path, threads)
     runs = [lambda image: session(images=image), call_in(kind, plain, 1, threads, folder)]
     return [lambda x, run=run: [run(image[None]) for image in x[:FILE_IMAGES]] for run in runs]

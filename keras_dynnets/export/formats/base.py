@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_dynnets.core.dynamic import Deployment
 from keras_dynnets.layers.grouped_conv import packing
 
 Run = Callable[..., dict[str, np.ndarray]]  # arrays by input name to arrays by output name
@@ -102,6 +103,24 @@ class Format(ABC):
             "them one by one, model.part(name)"
         )
 
+    def write_deployment(self, deployment: Deployment, path: Path, job: WriteJob) -> None:
+        """Writes the file of a model, by the family's own function where it has one.
+
+        Args:
+            deployment: what the file holds.
+            path: of the file or folder, which does not exist yet.
+            job: how to write it.
+
+        Raises:
+            ValueError: the model has several networks and the format has files with one only.
+        """
+        if own := deployment.writers.get(self.name):
+            own(path, job.batch_size, self.tools)
+        elif network := deployment.single:
+            self.write(network, path, job)
+        else:
+            self.write_parts(deployment.networks, path, job)
+
     @abstractmethod
     def runner(self, path: Path, threads: int | None = None, part: str | None = None) -> Run:
         """Loads a file in its runtime.
@@ -188,6 +207,21 @@ def formats() -> list[Format]:
     return list(_formats.values())
 
 
+def format_named(name: str) -> Format:
+    """Finds a format by its name.
+
+    Args:
+        name: name of a format.
+
+    Raises:
+        ValueError: the name is not known.
+    """
+    by_name = {known.name: known for known in formats()}
+    if name not in by_name:
+        raise ValueError(f"format {name!r} is unknown; it is one of {', '.join(by_name)}")
+    return by_name[name]
+
+
 def find_format(name: str | None, path: Path) -> Format:
     """Finds a format by its name or by the path of a file.
 
@@ -199,16 +233,14 @@ def find_format(name: str | None, path: Path) -> Format:
     Raises:
         ValueError: the name is not known, or the path has the suffix of another format.
     """
-    by_name = {known.name: known for known in formats()}
     by_suffix = {known.suffix: known for known in formats() if known.suffix}
     suggested = by_suffix.get(path.suffix)
     if name is None:
         return suggested or formats()[0]
-    if name not in by_name:
-        raise ValueError(f"format {name!r} is unknown; it is one of {', '.join(by_name)}")
+    named = format_named(name)
     if suggested and suggested.name != name:
         raise ValueError(
             f"{path.name} is the name of a file in the format {suggested.name!r}, not {name!r}: "
             f"give format={suggested.name!r}, or another name"
         )
-    return by_name[name]
+    return named
