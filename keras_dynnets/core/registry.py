@@ -7,12 +7,14 @@ are known in milliseconds.
 import difflib
 import importlib
 import inspect
-import numbers
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keras_dynnets.core.arguments import is_truth, plain, whole_number
+
 ENTRIES: dict[str, "Entry"] = {}
+NUMBERS = (int, float, int | None, float | None)  # annotations of what is a number
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,13 @@ class Entry:
 
     def options(self) -> list[str]:
         """Lists the further options that `zoo.load` takes for this entry."""
+        fixed = {*self.arguments, "self", "num_classes", "input_shape", "name", "kwargs"}
+        return [name for name in self._parameters() if name not in fixed]
+
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
         builder = resolved(self.builder)
         function = builder.__init__ if inspect.isclass(builder) else builder
-        names = inspect.signature(function).parameters
-        fixed = {*self.arguments, "self", "num_classes", "input_shape", "name", "kwargs"}
-        return [name for name in names if name not in fixed]
+        return inspect.signature(function).parameters
 
     def build(
         self,
@@ -78,26 +82,26 @@ class Entry:
         if unknown := sorted(set(options) - set(self.options())):
             known = ", ".join(["num_classes", "input_shape", *self.options()])
             raise TypeError(f"{self.name} has no option {', '.join(unknown)}; it takes {known}")
+        for name in options:
+            if is_truth(options[name]) and self._parameters()[name].annotation in NUMBERS:
+                raise ValueError(f"{name} of {self.name} is a number, not {options[name]!r}")
         return resolved(self.builder)(
             **self.arguments,
             num_classes=self._checked_classes(num_classes),
             input_shape=self._checked_shape(input_shape),
             name=self.name,
-            **options,
+            **plain(options),
         )
 
     def _checked_classes(self, given: int | None) -> int:
-        count = self.num_classes if given is None else given
-        whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)
-        if not whole or count < 1:
-            raise ValueError(f"num_classes must be an integer of 1 or more, not {count!r}")
-        return int(count)
+        return whole_number("num_classes", self.num_classes if given is None else given)
 
     def _checked_shape(self, given: Collection[int] | None) -> tuple:
-        shape = self.input_shape if given is None else given
+        shape = plain(self.input_shape if given is None else given)
         shape = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
         channels = self.input_shape[-1]
-        sides_fit = all(isinstance(n, int) and n >= self.smallest for n in shape[:2])
+        whole = all(type(n) is int for n in shape)
+        sides_fit = whole and all(n >= self.smallest for n in shape[:2])
         if len(shape) != 3 or shape[-1] != channels or not sides_fit:
             raise ValueError(
                 f"input_shape is (height, width, {channels}) with sides of at least "

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_dynnets.core.arguments import whole_number
 from keras_dynnets.core.class_names import ATTRIBUTE, names_of_classes
 from keras_dynnets.core.conditional import gated_layers, running_as
 from keras_dynnets.core.dynamic import Deployment, interface
@@ -90,7 +91,7 @@ def export_model(
             as `model.deployments(gates=True)`.
         path: of the file; for a SavedModel and for several ONNX networks, of the folder.
         format: name of a format, such as "litert", "onnx" or "saved_model"; None for the one
-            whose files end as the path does, LiteRT where no format's do.
+            whose files end as the path does.
         precision: "fp32"; "fp16" for weights in half the bytes and arithmetic in float32;
             "int8" for arithmetic in 8-bit integers (LiteRT, networks without gates).
         batch_size: 1, or None for any number of images a call. A LiteRT file always has 1.
@@ -119,6 +120,7 @@ def export_model(
         1.0
     """
     path = Path(path).expanduser()
+    batch_size = None if batch_size is None else whole_number("batch_size", batch_size)
     deployment = model if isinstance(model, Deployment) else interface(model).deployments()
     target = find_format(format, path)
     several = deployment.single is None

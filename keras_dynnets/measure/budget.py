@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import keras
 
+from keras_dynnets.core.arguments import whole_number
 from keras_dynnets.core.dynamic import interface
 from keras_dynnets.measure.counting import count
 from keras_dynnets.measure.latency import (
@@ -69,6 +70,7 @@ def choose(
         >>> small = profile.choose(model, max_macs=50e6)
         >>> small.name, small.accuracy, small.macs
     """
+    threads, repeats = whole_number("threads", threads), whole_number("repeats", repeats)
     names = interface(model).part_names
     if not names:
         raise ValueError(

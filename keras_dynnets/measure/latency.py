@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_dynnets import zoo
 from keras_dynnets.core import graph
+from keras_dynnets.core.arguments import whole_number
 from keras_dynnets.core.conditional import gated_layers
 from keras_dynnets.core.registry import find
 from keras_dynnets.export.formats.base import WriteJob, format_named, formats
@@ -103,6 +104,8 @@ def compare(
         >>> (row,) = profile.compare("mobilenetv2", "resnet50", ["tensorflow"])
         >>> row.ms, row.baseline_ms, row.ratio
     """
+    threads, repeats = whole_number("threads", threads), whole_number("repeats", repeats)
+    seed = whole_number("seed", seed, 0)
     runtimes = check_runtimes(runtimes, default_runtimes())
     shapes = [find(n).input_shape for n in (name, against)]
     if shapes[0] != shapes[1]:

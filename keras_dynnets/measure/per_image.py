@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_dynnets.core.arguments import whole_number
 from keras_dynnets.core.dynamic import interface
 from keras_dynnets.core.images import checked_images
 from keras_dynnets.measure.counting import count
@@ -151,12 +152,14 @@ def measure(
         A `Measurement`.
 
     Raises:
-        ValueError: the images have another shape, type or range, or `count` refuses the model.
+        ValueError: the images have another shape, type or range, `batch_size` is no integer of 1
+            or more, or `count` refuses the model.
 
     Example:
         >>> measured = profile.measure(zoo.load("resnet20"), images)
         >>> measured.mean_macs, measured.mean_execution_rate
     """
+    batch_size = whole_number("batch_size", batch_size)
     worst = count(model).macs
     shape = tuple(model.input_shape[1:])
     if getattr(images, "ndim", None) != 4 or tuple(images.shape[1:]) != shape or not len(images):

@@ -9,6 +9,7 @@ import keras
 
 from keras_dynnets import zoo
 from keras_dynnets.core import cost, graph
+from keras_dynnets.core.arguments import whole_number
 from keras_dynnets.core.deployable import with_own_weights
 from keras_dynnets.families.cnsn.model import CNSN
 from keras_dynnets.measure.counting import count
@@ -140,6 +141,8 @@ def compare_detached(
         >>> rows = profile.compare_detached("cnsn_vgg16_half", ["tensorflow"])
         >>> [row.ratio for row in rows]
     """
+    threads, repeats = whole_number("threads", threads), whole_number("repeats", repeats)
+    seed = whole_number("seed", seed, 0)
     runtimes = check_runtimes(runtimes, default_runtimes())
     set_tensorflow_threads(threads)
     keras.utils.set_random_seed(seed)

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_dynnets import zoo
 from keras_dynnets.core import keras_private
+from keras_dynnets.core.arguments import whole_number
 from keras_dynnets.core.registry import find
 from keras_dynnets.export.formats.base import formats
 from keras_dynnets.families.dmnn.forced_gates import FORCE, with_forced_gates
@@ -135,6 +136,8 @@ def bench(
         raise ValueError(
             f"{name} has no gates to force; give one of {', '.join(zoo.list_models('dmnn*'))}"
         )
+    threads, repeats = whole_number("threads", threads), whole_number("repeats", repeats)
+    seed = whole_number("seed", seed, 0)
     batches = batch_sizes()
     small = max(entry.input_shape[:2]) <= 64
     if runtimes is None:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_dynnets import zoo
+from keras_dynnets.core.arguments import whole_number
 from keras_dynnets.core.registry import find
 from keras_dynnets.export.formats.base import WriteJob, format_named, formats
 from keras_dynnets.families.puppet.kernel_ode import KernelODE
@@ -142,6 +143,8 @@ def compare_levels(
         >>> (row,) = profile.compare_levels("puppet_cnn_128", ["tensorflow"])
         >>> row.ratio  # time of the Puppet-CNN / time of the plain CNN
     """
+    threads, repeats = whole_number("threads", threads), whole_number("repeats", repeats)
+    seed = whole_number("seed", seed, 0)
     runtimes = check_runtimes(runtimes, level_runtimes())
     rival = find(name).rival
     if rival is None:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from keras_dynnets.core.arguments import plain
 from keras_dynnets.core.class_names import name_classes
 from keras_dynnets.core.registry import Entry, find
 from keras_dynnets.zoo.registry import is_file
@@ -74,7 +75,7 @@ def load(
     folder = run_folder(name)
     run = read_run(folder) if folder else None
     entry = find(run.entry if run else str(name))
-    part = {key: options.pop(key) for key in entry.part_options if key in options}
+    part = {key: plain(options.pop(key)) for key in entry.part_options if key in options}
     if weights is not None and is_file(weights):
         file = _weights_file(weights)
         known = run or _run_of(entry, file)

@@ -176,7 +176,7 @@ def test_a_file_that_is_no_model_is_refused(model, tmp_path, monkeypatch):
 )
 def test_arguments_that_make_no_sense(model, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        export_model(model, tmp_path / "m", **arguments)
+        export_model(model, tmp_path / "m", **{"format": "litert", **arguments})
     assert not list(tmp_path.iterdir())
 
 
@@ -242,7 +242,7 @@ def test_exports_say_that_they_start_from_tensorflow(tmp_path):
     pytest.importorskip("jax", reason="JAX is not installed")
     code = (
         "from keras_dynnets import zoo, export; "
-        "export.export_model(zoo.load('dmnn20', weights=None), 'm')"
+        "export.export_model(zoo.load('dmnn20', weights=None), 'm.tflite')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -281,7 +281,7 @@ def test_models_that_cannot_be_exported_are_refused_at_once(tmp_path):
             match="an export takes a functional or built Sequential Keras model with one input of "
             "images",
         ):
-            export_model(model, tmp_path / "m")
+            export_model(model, tmp_path / "m.tflite")
 
 
 def test_a_name_of_another_format_is_refused(model, tmp_path):
@@ -293,7 +293,7 @@ def test_a_name_of_another_format_is_refused(model, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "format"), [("m.onnx", "onnx"), ("m.tflite", "litert"), ("m", "litert")]
+    ("name", "format"), [("m.onnx", "onnx"), ("m.tflite", "litert"), ("m.ONNX", "onnx")]
 )
 def test_the_name_of_a_file_says_its_format(tmp_path, name, format):
     small = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
@@ -398,7 +398,8 @@ def test_grouped_convolutions_are_one_operation_each(tmp_path):
 )
 def test_int8_refusals(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        export_model(zoo.load("resnet20", weights=None), tmp_path / "m", **arguments)
+        model = zoo.load("resnet20", weights=None)
+        export_model(model, tmp_path / "m", **{"format": "litert", **arguments})
     assert not list(tmp_path.iterdir())
 
 

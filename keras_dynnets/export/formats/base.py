@@ -16,7 +16,7 @@ from keras_dynnets.layers.grouped_conv import packing
 Run = Callable[..., dict[str, np.ndarray]]  # arrays by input name to arrays by output name
 
 PRECISIONS = ("fp32", "fp16", "int8")
-BUILT_IN = ("litert", "onnx.format", "saved_model")  # the first is the default
+BUILT_IN = ("litert", "onnx.format", "saved_model")
 
 _formats: dict[str, "Format"] = {}
 
@@ -47,6 +47,7 @@ class Format(ABC):
 
     Attributes:
         name: its name in `export_model`.
+        aliases: other names that it goes by.
         runtime: name of the runtime that runs it.
         suffix: the end of its files' names; empty for a folder.
         precisions: those of `PRECISIONS` that it has.
@@ -66,6 +67,7 @@ class Format(ABC):
 
     name: str
     runtime: str
+    aliases: tuple[str, ...] = ()
     suffix: str = ""
     precisions: tuple[str, ...] = ("fp32", "fp16")
     batch_sizes: tuple[int | None, ...] = (None, 1)
@@ -189,7 +191,8 @@ def register_format(new: Format) -> Format:
         ValueError: there is a format of that name or suffix.
     """
     for other in formats():
-        if new.name == other.name or (new.suffix and new.suffix == other.suffix):
+        same_suffix = new.suffix and new.suffix.lower() == other.suffix.lower()
+        if same_suffix or _names(new).intersection(_names(other)):
             raise ValueError(
                 f"there already is a format {other.name!r} with the suffix {other.suffix!r}; "
                 "choose another name and suffix"
@@ -198,8 +201,13 @@ def register_format(new: Format) -> Format:
     return new
 
 
+def _names(known: Format) -> set[str]:
+    """Gives the names that a format goes by, in lower case."""
+    return {name.lower() for name in (known.name, *known.aliases)}
+
+
 def formats() -> list[Format]:
-    """Lists all formats, the default first."""
+    """Lists all formats, those of the library first."""
     if not _formats:
         for module in BUILT_IN:
             built_in = importlib.import_module(f"keras_dynnets.export.formats.{module}").FORMAT
@@ -211,36 +219,47 @@ def format_named(name: str) -> Format:
     """Finds a format by its name.
 
     Args:
-        name: name of a format.
+        name: name of a format, in upper or lower case.
 
     Raises:
         ValueError: the name is not known.
     """
-    by_name = {known.name: known for known in formats()}
-    if name not in by_name:
-        raise ValueError(f"format {name!r} is unknown; it is one of {', '.join(by_name)}")
-    return by_name[name]
+    for known in formats():
+        if isinstance(name, str) and name.lower() in _names(known):
+            return known
+    there = ", ".join(known.name for known in formats())
+    raise ValueError(f"format {name!r} is unknown; it is one of {there}")
 
 
 def find_format(name: str | None, path: Path) -> Format:
     """Finds a format by its name or by the path of a file.
 
     Args:
-        name: name of a format; None for the one whose files end as the path does, or the default
-            where no format's do.
+        name: name of a format; None for the one whose files end as the path does, in upper or
+            lower case.
         path: of the file or folder to write.
 
     Raises:
-        ValueError: the name is not known, or the path has the suffix of another format.
+        ValueError: the name is not known, the path has the suffix of another format, or there is
+            no name and the path ends as the files of no format do.
     """
-    by_suffix = {known.suffix: known for known in formats() if known.suffix}
-    suggested = by_suffix.get(path.suffix)
+    if not path.name:
+        raise ValueError(f"{str(path)!r} is no name of a file to write; give one, such as m.tflite")
+    by_suffix = {known.suffix.lower(): known for known in formats() if known.suffix}
+    suggested = by_suffix.get(path.suffix.lower())
     if name is None:
-        return suggested or formats()[0]
+        if suggested is None:
+            ends = ", ".join(f"{known.suffix} ({known.name})" for known in by_suffix.values())
+            folders = ", ".join(f"format={f.name!r}" for f in formats() if not f.suffix)
+            raise ValueError(
+                f"{path.name} does not say which format it is to have; let it end in {ends}, or "
+                f"name the format ({folders} for a folder)"
+            )
+        return suggested
     named = format_named(name)
-    if suggested and suggested.name != name:
+    if suggested and suggested is not named:
         raise ValueError(
-            f"{path.name} is the name of a file in the format {suggested.name!r}, not {name!r}: "
-            f"give format={suggested.name!r}, or another name"
+            f"{path.name} is the name of a file in the format {suggested.name!r}, not "
+            f"{named.name!r}: give format={suggested.name!r}, or another name"
         )
     return named

@@ -27,6 +27,7 @@ class LiteRT(Format):
     """
 
     name = "litert"
+    aliases = ("tflite",)
     runtime = "LiteRT"
     suffix = ".tflite"
     precisions = ("fp32", "fp16", "int8")

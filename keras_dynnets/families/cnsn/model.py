@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_dynnets.core import keras_private
+from keras_dynnets.core.arguments import is_truth, plain
 from keras_dynnets.core.class_names import name_classes, names_of_classes
 from keras_dynnets.core.dynamic import Deployment, refuse_options
 from keras_dynnets.families.cnsn.calibration import set_statistics
@@ -95,7 +96,7 @@ class CNSN(MultiModel):
         found = Cuts(base)
         points = [found.find(cut) for cut in cuts]
         check_order(points, cuts)
-        widths = checked_widths(widths)
+        widths, distillation = checked_widths(plain(widths)), plain(distillation)
         if batch_norm not in ("own", "shared"):
             raise ValueError(f"batch_norm is 'own' or 'shared', not {batch_norm!r}")
         if len(points) + len(widths) < 2:
@@ -129,7 +130,9 @@ class CNSN(MultiModel):
         Raises:
             ValueError: there is no such sub-model or width.
         """
-        if (sub_model, width) not in self._places:
+        sub_model, width = plain((sub_model, width))
+        named = not (is_truth(sub_model) or is_truth(width))
+        if not named or (sub_model, width) not in self._places:
             raise ValueError(
                 f"there is no sub-model {sub_model!r} at width {width!r}; sub-models go from 0, "
                 f"the base, to {len(self.cuts)}, widths are {', '.join(map(str, self.widths))}"

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_dynnets.core import cost, keras_private
+from keras_dynnets.core.arguments import plain
 from keras_dynnets.core.class_names import names_of_classes
 from keras_dynnets.core.dynamic import (
     ONE,
@@ -103,6 +104,7 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
         seed: int | None = None,
         **kwargs: Any,
     ):
+        sub_blocks, num_classes, seed = plain((sub_blocks, num_classes, seed))
         check_arguments(backbone, sub_blocks, num_classes, categories)
         categories = None if categories is None else tuple(int(c) for c in categories)
         gated = gated_network(

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dynnets.core.arguments import plain
 from keras_dynnets.core.conditional import NetworkSwitch
 from keras_dynnets.families.puppet.input_complexity import InputComplexity, complexity
 from keras_dynnets.families.puppet.levels import bounds_between, index_between
@@ -103,6 +104,7 @@ def kept_levels(model: "PuppetCNN", levels: Sequence[int] | None) -> list[int]:
         ValueError: `levels` is no list, is empty, or holds a level twice or one that does not
             exist.
     """
+    levels = plain(levels)
     if isinstance(levels, int):
         raise ValueError(f"levels is a list of integers; give levels=[{levels}]")
     count = len(model.depths)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dynnets.core.arguments import is_truth
 from keras_dynnets.core.class_names import name_classes, names_of_classes
 from keras_dynnets.core.images import checked_shape
 from keras_dynnets.families.puppet.calibration import measured_statistics
@@ -214,7 +215,7 @@ class LevelledModel(keras.Model):
             ValueError: the model has no such level, or no levels at all.
         """
         branches = self.puppet.branches
-        whole = isinstance(level, numbers.Integral)
+        whole = isinstance(level, numbers.Integral) and not is_truth(level)
         if not whole or not 0 <= level < len(branches) or branches[level].complexity is None:
             levels = (
                 "no levels: kernels are each image's own"

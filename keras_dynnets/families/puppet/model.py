@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_dynnets.core import graph
+from keras_dynnets.core.arguments import plain
 from keras_dynnets.core.dynamic import (
     CostPlan,
     Deployment,
@@ -106,6 +107,7 @@ class PuppetCNN(DynamicModel, LevelledModel):
     ):
         if adapt not in ADAPT:
             raise ValueError(f"adapt is one of {', '.join(ADAPT)}, not {adapt!r}")
+        levels, horizon, seed = plain((levels, horizon, seed))
         whole = isinstance(levels, numbers.Integral) and not isinstance(levels, bool)
         if levels is not None and not (whole and levels >= 1):
             raise ValueError(

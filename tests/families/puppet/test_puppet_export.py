@@ -153,7 +153,7 @@ def test_refused_levels_and_kernels(model):
 
 def test_refused_files(model, tmp_path):
     generator = model.deployments(kernels="generator")
-    for options in ({}, {"format": "onnx", "precision": "fp16"}):
+    for options in ({"format": "litert"}, {"format": "onnx", "precision": "fp16"}):
         with pytest.raises(
             ValueError,
             match="is refused: .* is for format='onnx' and precision='fp32'; .* "

@@ -18,6 +18,7 @@ from keras_dynnets.export.requirements import require
 if TYPE_CHECKING:
     from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
+BATCH = "batch"  # the name of the axis of the images, where their number is open
 OPSET = 17  # the newest in which tf2onnx moves changes of layout through average pooling
 
 
@@ -37,7 +38,24 @@ def convert_function(call: Callable) -> "ModelProto":
         )
     finally:
         logger.setLevel(level)
+    name_batch(proto.graph)
     return proto
+
+
+def name_batch(graph: "GraphProto") -> None:
+    """Calls the axis of the images `BATCH` in inputs and outputs where their number is open.
+
+    tf2onnx gives every open axis a name of its own, such as "unk__127", so that a tool which fixes
+    the input's axis leaves the output's open.
+
+    Args:
+        graph: changed in place.
+    """
+    del graph.value_info[:]  # inferred shapes with such names; every runtime infers them itself
+    for value in [*graph.input, *graph.output]:
+        dims = value.type.tensor_type.shape.dim
+        if dims and not dims[0].HasField("dim_value"):
+            dims[0].dim_param = BATCH
 
 
 def save(proto: "ModelProto", path: Path) -> None:
@@ -188,7 +206,7 @@ def scan_over_batch(graph: "GraphProto") -> None:
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.append(scan)
     for value in values:
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        value.type.tensor_type.shape.dim[0].dim_param = BATCH
 
 
 def chooser_of(network: keras.Model, switch: NetworkSwitch) -> "ModelProto":
