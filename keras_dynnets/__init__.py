@@ -9,6 +9,7 @@ __version__ = "0.2.0"
 _MODULES = (
     "baselines",
     "cnsn",
+    "data",
     "dmnn",
     "examples",
     "export",

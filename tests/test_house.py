@@ -32,7 +32,7 @@ ORDER = (
 )
 FAMILIES = sorted(path.parent.name for path in (ROOT / "families").glob("*/__init__.py"))
 # Modules that only re-export, for users; no other module imports them.
-THIN = ("profile", *FAMILIES)
+THIN = ("data", "profile", *FAMILIES)
 # A package without imports of the others; every module may import it.
 INDEPENDENT = ("examples",)
 # Packages for which all families are alike. `studies` and the thin modules name families.

@@ -1,0 +1,7 @@
+"""Images: files read one by one as networks take them, and data sets by name or by folder."""
+
+from keras_dynnets.core.photos import read_image
+from keras_dynnets.training.data.batches import Batches
+from keras_dynnets.training.data.datasets import Data, Split, load_data
+
+__all__ = ["Batches", "Data", "Split", "load_data", "read_image"]
