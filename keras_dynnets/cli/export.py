@@ -54,8 +54,8 @@ def export_network(
     elif calibration:
         from keras_dynnets.training.data.datasets import load_data
 
-        height, _, channels = model.input_shape[1:]
-        data = load_data(calibration, data_dir, image_size=height, channels=channels)
+        *size, channels = model.input_shape[1:]
+        data = load_data(calibration, data_dir, image_size=size, channels=channels)
         images = data.train.images[:300]
     labels = _labels(name, weights, num_classes)
     what = model

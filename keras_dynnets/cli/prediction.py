@@ -5,9 +5,11 @@ from typing import Annotated, Any
 
 import typer
 
-from keras_dynnets.cli.console import out, print_json
+from keras_dynnets.cli.console import err, out, print_json
 from keras_dynnets.cli.models import AsJson, NameOrRun
 from keras_dynnets.cli.train import Weights, run_of
+
+BATCH = 32  # photos in memory at a time
 
 
 def predict(
@@ -17,7 +19,10 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Prints the most likely classes of image files."""
+    """Prints the most likely classes of image files.
+
+    A file that cannot be read is named, and the others are classified; the exit status is then 1.
+    """
     from keras_dynnets import zoo
 
     run_of(name, weights)
@@ -31,31 +36,42 @@ def predict(
         raise FileNotFoundError(f"no image file {', '.join(missing)}; give files that exist")
 
     import keras
+    import numpy as np
 
     model: Any = zoo.load(name, weights)
-    images = _read([path.expanduser() for path in photos], model.input_shape[1:])
-    logits = model.predict(images, verbose=0)
-    shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits.astype("float32")))
-    rows = []
-    for path, row in zip(photos, shares, strict=True):
-        best = row.argsort()[::-1][:top]
-        rows.append({"image": str(path), "classes": {classes[i]: float(row[i]) for i in best}})
+    rows, unread = [], 0
+    for start in range(0, len(photos), BATCH):
+        read, images = [], []
+        for path in photos[start : start + BATCH]:
+            try:
+                images.append(_read(path.expanduser(), model.input_shape[1:]))
+                read.append(path)
+            except ValueError as error:
+                err.print(f"error: {error}", style="red")
+                unread += 1
+        if not read:
+            continue
+        logits = model.predict(np.stack(images).astype("float32"), verbose=0)
+        shares = keras.ops.convert_to_numpy(keras.ops.softmax(logits.astype("float32")))
+        for path, row in zip(read, shares, strict=True):
+            best = row.argsort()[::-1][:top]
+            found = {classes[i]: float(row[i]) for i in best}
+            rows.append({"image": str(path), "classes": found})
+            if not as_json:
+                listed = ", ".join(f"{label} {share:.1%}" for label, share in found.items())
+                out.print(f"{path}: {listed}")
     if as_json:
         print_json(rows)
-        return
-    for row in rows:
-        found = ", ".join(f"{label} {share:.1%}" for label, share in row["classes"].items())
-        out.print(f"{row['image']}: {found}")
+    if unread:
+        raise typer.Exit(1)
 
 
-def _read(paths: list[Path], shape: tuple[int, int, int]) -> Any:
-    """Reads image files as the evaluation does: float32 (n, height, width, channels)."""
-    from keras_dynnets.training.data.image_files import ImageFiles
+def _read(path: Path, shape: tuple[int, int, int]) -> Any:
+    """Reads an image file as the evaluation does: uint8 (height, width, channels)."""
+    from keras_dynnets.core.photos import read_image
 
     height, width, channels = shape
-    if height != width:
-        raise ValueError(f"image files are read as squares, and this network takes {shape}")
-    return ImageFiles(paths, height, channels)[:].astype("float32")
+    return read_image(path, (height, width), channels)
 
 
 def add_to(app: typer.Typer) -> None:

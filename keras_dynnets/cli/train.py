@@ -149,11 +149,11 @@ def _data_for(name: str, weights: str, data: str, data_dir: str | None) -> "Data
 
     published = [r for r in records(name) if weights in ("default", r.tag)]
     record = published[0] if published else None
-    height, _, channels = (record or find(name)).input_shape
+    height, width, channels = (record or find(name)).input_shape
     # The seed of the training draws the test images of a data set that has none of its own.
     own = record is not None and record.recipe.get("data") == data
     seed = record.recipe.get("seed", 0) if record is not None and own else 0
-    loaded = load_data(data, data_dir, seed=seed, image_size=height, channels=channels)
+    loaded = load_data(data, data_dir, seed=seed, image_size=(height, width), channels=channels)
     if record is not None:
         source = f"{data} ({data_dir})" if data_dir else data
         check_fits(f"{name}:{record.tag}", record.classes, record.input_shape, source, loaded)

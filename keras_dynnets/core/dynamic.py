@@ -206,15 +206,19 @@ class DynamicModel:
         """
         return TrainingPlan()
 
+    def evaluated_parts(self) -> Mapping[str, keras.Model]:
+        """Gives other networks by name that an evaluation runs on the same images."""
+        return {}
+
     def summary_metrics(
-        self, measured: Any, accuracy: float, accuracy_of: Callable[[Any], float]
+        self, measured: Any, accuracy: float, accuracy_of: Callable[[str], float]
     ) -> dict:
         """Gives the metrics of an evaluation besides the accuracy.
 
         Args:
             measured: a `Measurement` of the evaluated images.
             accuracy: the model's accuracy on them, in [0, 1].
-            accuracy_of: gives the accuracy of another model on the same images.
+            accuracy_of: gives the accuracy of one of `evaluated_parts` by its name.
         """
         return {}
 

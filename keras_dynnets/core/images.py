@@ -1,19 +1,44 @@
-"""Checks of images that a model gets as an array."""
+"""Images that a model gets: as an array, or in files that are indexed like one."""
+
+from typing import Any
 
 import numpy as np
+
+
+def array_or_files(images: Any) -> Any:
+    """Gives images as an array; images in files stay as they are, so that none is read.
+
+    Images in files have the attribute `in_files`. They give an array for the rows that they are
+    indexed with, and others without reading by their method `subset`.
+
+    Args:
+        images: (n, height, width, channels).
+    """
+    return images if getattr(images, "in_files", False) else np.asarray(images)
+
+
+def first(images: Any, count: int) -> Any:
+    """Gives the first images, of images in files without reading any.
+
+    Args:
+        images: (n, height, width, channels), an array or images in files.
+        count: how many at most.
+    """
+    rows = slice(count)
+    return images.subset(rows) if getattr(images, "in_files", False) else images[rows]
 
 
 def checked_shape(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Checks that images have the shape that a model takes, and gives them as an array.
 
     Args:
-        images: (n, height, width, channels).
+        images: (n, height, width, channels); images in files are given back as they are.
         shape: (height, width, channels) of the model.
 
     Raises:
         ValueError: the images have another shape, or there are none.
     """
-    images = np.asarray(images)
+    images = array_or_files(images)
     if images.ndim != 4 or images.shape[1:] != tuple(shape) or not len(images):
         raise ValueError(
             f"this model takes images of shape (n, {', '.join(map(str, shape))}) with n of 1 or "

@@ -1,6 +1,7 @@
 """What each image costs a network: its gates and its multiply-accumulates (MACs)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +9,12 @@ import keras
 import numpy as np
 
 from keras_dynnets.core.arguments import whole_number
-from keras_dynnets.core.dynamic import interface
+from keras_dynnets.core.dynamic import PerImage, interface
 from keras_dynnets.core.images import checked_images
 from keras_dynnets.measure.counting import count
 
-CHUNK = 2000  # images in memory at a time
+CHUNK = 2000  # images of an array that are checked and run at a time
+WORKERS = 4  # threads that read image files
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +146,7 @@ def measure(
     Args:
         model: keras.Model, any model that `count` takes.
         images: (n, height, width, channels) of the size that the model takes, uint8 or float in
-            [0, 255]; an array, or images in files, of which `CHUNK` are in memory at a time.
+            [0, 255]; an array, or images in files, of which two batches are in memory at a time.
         batch_size: number of images that run at once.
         progress: called with the number of images that are done.
 
@@ -159,18 +161,79 @@ def measure(
         >>> measured = profile.measure(zoo.load("resnet20"), images)
         >>> measured.mean_macs, measured.mean_execution_rate
     """
+    return measure_each([model], images, batch_size, progress)[0]
+
+
+def measure_each(
+    models: Sequence[keras.Model],
+    images: np.ndarray,
+    batch_size: int = 32,
+    progress: Callable[[int], Any] = lambda done: None,
+) -> list[Measurement]:
+    """Does for several networks what `measure` does for one, and reads each image once for all.
+
+    Args:
+        models: networks that take images of the same size.
+        images: see `measure`.
+        batch_size: number of images that run at once.
+        progress: called with the number of images that are done.
+
+    Returns:
+        A `Measurement` for each network.
+
+    Raises:
+        ValueError: see `measure`.
+
+    Example:
+        >>> parts = [model.part(name) for name in model.part_names]
+        >>> [m.mean_macs for m in measure_each(parts, images)]
+    """
     batch_size = whole_number("batch_size", batch_size)
-    worst = count(model).macs
-    shape = tuple(model.input_shape[1:])
-    if getattr(images, "ndim", None) != 4 or tuple(images.shape[1:]) != shape or not len(images):
-        images = checked_images(images, shape)
-    gates, logits, macs = [], [], []
-    for start in range(0, len(images), CHUNK):
-        chunk = checked_images(images[start : start + CHUNK], shape)
-        found = interface(model).run_images(chunk, batch_size)
-        none = np.zeros((len(chunk), 0, 0), "uint8")
-        gates.append(none if found.gates is None else found.gates)
-        logits.append(found.logits)
-        macs.append(np.full(len(chunk), worst) if found.macs is None else found.macs)
-        progress(start + len(chunk))
-    return Measurement(np.concatenate(gates), np.concatenate(logits), np.concatenate(macs), worst)
+    worst = [count(model).macs for model in models]
+    shapes = {tuple(model.input_shape[1:]) for model in models}
+    for shape in shapes:
+        if getattr(images, "ndim", None) != 4 or tuple(images.shape[1:]) != shape:
+            images = checked_images(images, shape)
+    if not len(images):
+        checked_images(images, next(iter(shapes)))
+    found: list[list[PerImage]] = [[] for _ in models]
+    done = 0
+    for chunk in _chunks(images, batch_size):
+        for model, results in zip(models, found, strict=True):
+            checked = checked_images(chunk, tuple(model.input_shape[1:]))
+            results.append(interface(model).run_images(checked, batch_size))
+        done += len(chunk)
+        progress(done)
+    return [_joined(results, macs) for results, macs in zip(found, worst, strict=True)]
+
+
+def _chunks(images: Any, batch_size: int) -> Iterator[np.ndarray]:
+    """Gives all images, chunk by chunk; files are read one batch ahead of the network."""
+    if not getattr(images, "in_files", False):
+        yield from (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+        return
+    starts = range(0, len(images), batch_size)
+    with ThreadPoolExecutor(WORKERS) as readers:
+
+        def reading(start: int) -> list:
+            rows = range(start, min(start + batch_size, len(images)))
+            return [readers.submit(images.__getitem__, row) for row in rows]
+
+        ahead = reading(0)
+        for start in starts:
+            chunk = np.stack([image.result() for image in ahead])
+            ahead = reading(start + batch_size)
+            yield chunk
+
+
+def _joined(results: Sequence[PerImage], worst: int) -> Measurement:
+    """Joins what the chunks of the images gave."""
+    logits = np.concatenate([found.logits for found in results])
+    gates = [found.gates for found in results if found.gates is not None]
+    macs = [found.macs for found in results if found.macs is not None]
+    return Measurement(
+        np.concatenate(gates) if gates else np.zeros((len(logits), 0, 0), "uint8"),
+        logits,
+        np.concatenate(macs) if macs else np.full(len(logits), worst),
+        worst,
+    )

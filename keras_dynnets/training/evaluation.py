@@ -6,14 +6,15 @@ from typing import Any
 import keras
 
 from keras_dynnets.core.dynamic import interface
-from keras_dynnets.measure.per_image import measure
+from keras_dynnets.measure.per_image import Measurement, measure_each
+from keras_dynnets.training.data.batches import images_a_step
 from keras_dynnets.training.data.datasets import Split
 
 
 def evaluate(
     model: keras.Model,
     split: Split,
-    batch_size: int = 500,
+    batch_size: int | None = None,
     progress: Callable[[int], Any] = lambda done: None,
 ) -> dict[str, Any]:
     """Measures the top-1 accuracy of a model, and the metrics that its family adds.
@@ -22,7 +23,8 @@ def evaluate(
         model: a Keras model from images (batch, height, width, channels) in [0, 255] to logits
             (batch, classes), of the zoo or your own.
         split: the labelled images.
-        batch_size: number of images in a step.
+        batch_size: number of images in a step; None for 500 images in memory, or 64 in files. Of
+            images in files two batches are in memory at a time.
         progress: called now and then with the number of images that are done.
 
     Returns:
@@ -42,11 +44,15 @@ def evaluate(
         >>> evaluate(model, load_data("cifar10").test)["accuracy"]
     """
     images: Any = split.images  # an array, or files that are indexed like one
-    measured = measure(model, images, batch_size, progress)
-    accuracy = float((measured.logits.argmax(-1) == split.labels).mean())
+    batch_size = batch_size or images_a_step(split)
+    parts = interface(model).evaluated_parts()
+    measured, *others = measure_each([model, *parts.values()], images, batch_size, progress)
+    of_parts = dict(zip(parts, others, strict=True))
 
-    def accuracy_of(part: keras.Model) -> float:
-        return evaluate(part, split, batch_size)["accuracy"]
+    def accuracy(found: Measurement) -> float:
+        return float((found.logits.argmax(-1) == split.labels).mean())
 
-    more = interface(model).summary_metrics(measured, accuracy, accuracy_of)
-    return {"accuracy": accuracy, "images": len(split), **more}
+    more = interface(model).summary_metrics(
+        measured, accuracy(measured), lambda name: accuracy(of_parts[name])
+    )
+    return {"accuracy": accuracy(measured), "images": len(split), **more}

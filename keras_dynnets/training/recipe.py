@@ -73,6 +73,11 @@ class Recipe(BaseModel):
         gt=0,
         description="height and width in pixels of images in files; default: those of the entry",
     )
+    cache: Literal["none", "memory", "disk"] = Field(
+        default="none",
+        description="whether images in files are kept once they were read, in memory or in the "
+        "run folder; with resized_crop only those for validation and testing",
+    )
     validation: int = Field(
         default=2000, gt=0, description="number of training images set aside for validation"
     )
@@ -121,12 +126,12 @@ class Recipe(BaseModel):
         """Says whether another recipe gives the same training.
 
         Unlike `==`, it finds no difference between a field of the section `family` that is left
-        out and one that is given with its default value.
+        out and one that is given with its default value, nor between caches of images.
 
         Args:
             other: the other recipe.
         """
-        common = {"family": {}}
+        common = {"family": {}, "cache": "none"}
         same = self.model_copy(update=common) == other.model_copy(update=common)
         return same and self.family_section() == other.family_section()
 

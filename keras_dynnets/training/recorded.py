@@ -51,7 +51,7 @@ def run_data(
                 f"the images of {run.folder} lay in {data_dir}, which is not there any more; say "
                 "where they are with --data-dir (data_dir)"
             )
-    recipe = recipe.model_copy(update={"data": name, "image_size": run.input_shape[0]})
+    recipe = recipe.model_copy(update={"data": name, "image_size": run.input_shape[:2]})
     loaded = recipe_data(recipe, data_dir)
     source = f"{name} ({data_dir})" if data_dir else name
     check_fits(str(run.folder), run.classes, run.input_shape, source, loaded)

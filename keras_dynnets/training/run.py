@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -16,8 +17,9 @@ import numpy as np
 from keras_dynnets import zoo
 from keras_dynnets.core.dynamic import TrainingPlan, interface
 from keras_dynnets.core.registry import find
-from keras_dynnets.training.data.batches import Batches, OneHot
+from keras_dynnets.training.data.batches import Batches, InOrder, OneHot
 from keras_dynnets.training.data.datasets import Data, load_data
+from keras_dynnets.training.data.image_cache import cached
 from keras_dynnets.training.description import claim, write_description
 from keras_dynnets.training.evaluation import evaluate
 from keras_dynnets.training.optimizer import compile_for
@@ -70,6 +72,8 @@ def train(
     run = claim(folder, recipe, data, data_dir)
     if run is None:  # it is finished
         return json.loads((folder / "results.json").read_text())
+    kept = folder / "cache"  # of decoded images, if the recipe says so
+    data = cached(data, kept if recipe.cache == "disk" else recipe.cache)
     form = {
         "num_classes": len(data.classes),
         "input_shape": data.train.images.shape[1:],
@@ -112,6 +116,7 @@ def train(
     }
     write_description(run.model_copy(update={"results": results}))
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    shutil.rmtree(kept, ignore_errors=True)
     return results
 
 
@@ -130,15 +135,15 @@ def _fit(
     Returns:
         The callback that has measured the training time.
     """
-    labels = data.validation.labels
+    seen: Any = batches
+    held_out: Any = InOrder(data.validation)
     if recipe.label_smoothing:
-        labels = np.eye(len(data.classes), dtype="float32")[labels]
+        seen, held_out = (OneHot(part, len(data.classes)) for part in (seen, held_out))
     clock = _Clock(folder / "seconds.txt")
     model.fit(
-        OneHot(batches, len(data.classes)) if recipe.label_smoothing else batches,
+        seen,
         epochs=recipe.epochs,
-        validation_data=(np.asarray(data.validation.images, "float32"), labels),
-        validation_batch_size=500,
+        validation_data=held_out,
         verbose=verbose,
         callbacks=[
             keras.callbacks.BackupAndRestore(folder / "backup", double_checkpoint=True),
@@ -168,8 +173,8 @@ def recipe_data(recipe: Recipe, data_dir: str | os.PathLike | None = None) -> Da
         ValueError: see `load_data`.
         RuntimeError: see `load_data`.
     """
-    height, _, channels = find(recipe.entry).input_shape
-    size = recipe.image_size or height
+    height, width, channels = find(recipe.entry).input_shape
+    size = recipe.image_size or (height, width)
     return load_data(recipe.data, data_dir, recipe.validation, recipe.seed, size, channels)
 
 

@@ -195,11 +195,14 @@ class CNSN(MultiModel):
             class_names=names_of_classes(self),
         )
 
+    def evaluated_parts(self) -> Mapping[str, keras.Model]:
+        return {name: self.part(name) for name in self.names[1:]}
+
     def summary_metrics(
-        self, measured: Any, accuracy: float, accuracy_of: Callable[[Any], float]
+        self, measured: Any, accuracy: float, accuracy_of: Callable[[str], float]
     ) -> dict[str, dict[str, float]]:
         """Gives the accuracy of every model by name as the metric "sub_models"."""
-        others = {name: accuracy_of(self.part(name)) for name in self.names[1:]}
+        others = {name: accuracy_of(name) for name in self.names[1:]}
         return {"sub_models": {"base": accuracy, **others}}
 
     def take_metrics(self, validation: Mapping[str, Any]) -> None:

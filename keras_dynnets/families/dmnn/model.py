@@ -224,7 +224,7 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
         )
 
     def summary_metrics(
-        self, measured: Any, accuracy: float, accuracy_of: Callable[[Any], float]
+        self, measured: Any, accuracy: float, accuracy_of: Callable[[str], float]
     ) -> dict[str, Any]:
         """Gives the mean MACs, how many sub-blocks ran, and how many gates never changed.
 

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dynnets.core.images import array_or_files
+
 BINS = 256
 BASE = 16  # the number of a bin is written as two digits to this base
 # The smallest probability. Half precision can represent it, and a value that is so rare occurs
@@ -114,7 +116,8 @@ def complexity(images: Any, chunk: int = 256) -> np.ndarray:
     """Computes the complexity of images in an array, as `InputComplexity` defines it.
 
     Args:
-        images: (n, height, width, channels) in [0, 255], uint8 or float.
+        images: (n, height, width, channels) in [0, 255], uint8 or float; an array or images in
+            files.
         chunk: number of images that are computed at once.
 
     Returns:
@@ -129,7 +132,7 @@ def complexity(images: Any, chunk: int = 256) -> np.ndarray:
 
     Reference: Xing and Wang, Puppet-CNN, arXiv 2411.12876v1, section 3.4, equations 8 and 9.
     """
-    images = np.asarray(images)
+    images = array_or_files(images)
     if images.ndim != 4:
         raise ValueError(
             f"images are (n, height, width, channels), not {images.shape}; give a single image as "

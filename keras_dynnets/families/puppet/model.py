@@ -17,6 +17,7 @@ from keras_dynnets.core.dynamic import (
     TrainingPlan,
     refuse_options,
 )
+from keras_dynnets.core.images import first
 from keras_dynnets.families.puppet.branches import ADAPT
 from keras_dynnets.families.puppet.deployment import deployment_of
 from keras_dynnets.families.puppet.levelled_model import LevelledModel
@@ -169,11 +170,11 @@ class PuppetCNN(DynamicModel, LevelledModel):
         self.rank(images)
         return TrainingPlan(
             groups=self.levels_of(images),
-            finish=lambda images: self.calibrate(images[:CALIBRATION]),
+            finish=lambda images: self.calibrate(first(images, CALIBRATION)),
         )
 
     def summary_metrics(
-        self, measured: Any, accuracy: float, accuracy_of: Callable[[Any], float]
+        self, measured: Any, accuracy: float, accuracy_of: Callable[[str], float]
     ) -> dict[str, Any]:
         return {
             "macs_mean": measured.mean_macs,

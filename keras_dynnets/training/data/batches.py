@@ -12,6 +12,15 @@ from keras_dynnets.training.data.image_files import ImageFiles
 WORKERS = 4  # threads that read image files
 
 
+def images_a_step(split: Split) -> int:
+    """Gives the number of images that validation and evaluation run at once by default.
+
+    Args:
+        split: images in memory, which are small, or in files.
+    """
+    return 64 if isinstance(split.images, ImageFiles) else 500
+
+
 class Batches(keras.utils.PyDataset):
     """Shuffled batches of images, each flipped and moved at random.
 
@@ -109,6 +118,34 @@ class Batches(keras.utils.PyDataset):
         return padded[np.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
+class InOrder(keras.utils.PyDataset):
+    """All images of a split in their order and unchanged, for validation and evaluation.
+
+    Each item is a tuple as that of `Batches`; the last batch may be smaller. Of images in files a
+    few batches are in memory at a time, however many images there are.
+
+    Args:
+        split: a `Split`, in memory or in files.
+        batch_size: number of images in a batch; None for 500 in memory and 64 in files.
+
+    Example:
+        >>> model.fit(Batches(data.train, 32), validation_data=InOrder(data.validation))
+    """
+
+    def __init__(self, split: Split, batch_size: int | None = None):
+        in_files = isinstance(split.images, ImageFiles)
+        super().__init__(workers=WORKERS if in_files else 1, max_queue_size=WORKERS)
+        self.split = split
+        self.batch_size = batch_size or images_a_step(split)
+
+    def __len__(self) -> int:
+        return -(-len(self.split) // self.batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = slice(index * self.batch_size, (index + 1) * self.batch_size)
+        return self.split.images[rows].astype("float32"), self.split.labels[rows]
+
+
 class OneHot(keras.utils.PyDataset):
     """Gives batches with one-hot labels, which label smoothing needs.
 
@@ -119,8 +156,8 @@ class OneHot(keras.utils.PyDataset):
         classes: number of classes.
     """
 
-    def __init__(self, batches: Batches, classes: int):
-        super().__init__()
+    def __init__(self, batches: Batches | InOrder, classes: int):
+        super().__init__(workers=batches.workers, max_queue_size=batches.max_queue_size)
         self.batches = batches
         self.classes = classes
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def load_data(
     data_dir: str | os.PathLike | None = None,
     validation: int = 2000,
     seed: int = 0,
-    image_size: int = 224,
+    image_size: int | Sequence[int] = 224,
     channels: int = 3,
 ) -> Data:
     """Loads a data set into memory, or lists the image files of a folder.
@@ -91,7 +92,8 @@ def load_data(
             them.
         seed: seed of the choice of the validation images, and of the test images if the data set
             has none.
-        image_size: height and width in pixels of images that are read from a folder of images.
+        image_size: height and width in pixels, one number or a pair, of images that are read from a
+            folder of images.
         channels: channels of such images, 3 or 1.
 
     Returns:
@@ -141,7 +143,9 @@ def _place(data_dir: str | os.PathLike | None, name: str) -> str | None:
     )
 
 
-def _folder(folder: Path, size: int, channels: int) -> tuple[Split, Split | None, tuple[str, ...]]:
+def _folder(
+    folder: Path, size: int | Sequence[int], channels: int
+) -> tuple[Split, Split | None, tuple[str, ...]]:
     """Gives the training images, the test images (None without any) and the class names."""
     classes, paths, labels = class_folders(folder / "train")
     train = Split(ImageFiles(paths, size, channels), labels)

@@ -3,11 +3,16 @@
 import hashlib
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_dynnets.core.photos import read_image
+
+if TYPE_CHECKING:
+    from keras_dynnets.training.data.datasets import Data, Split
 
 VERSION = 1  # of the steps of `read_image`; another one makes what is on disk count no more
 
@@ -83,3 +88,31 @@ class ImageCache:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
+
+
+def cached(data: "Data", place: str | os.PathLike) -> "Data":
+    """Gives the same data set, whose images in files are kept once they were read.
+
+    Random parts of images (`resized_crop`) are read from their files each time.
+
+    Args:
+        data: the data set. One in memory is given back as it is.
+        place: "memory", "none", or a folder, which may serve several data sets.
+
+    Returns:
+        The data set.
+
+    Example:
+        >>> data = cached(load_data("photos", "photos"), "photos-224")
+    """
+    if place == "none":
+        return data
+    cache = ImageCache(None if place == "memory" else place)
+
+    def kept(split: "Split") -> "Split":
+        images: Any = split.images
+        in_files = getattr(images, "in_files", False)
+        return replace(split, images=images.cached(cache)) if in_files else split
+
+    splits = {name: kept(getattr(data, name)) for name in ("train", "validation", "test")}
+    return replace(data, **splits)

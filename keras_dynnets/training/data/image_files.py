@@ -29,6 +29,7 @@ class ImageFiles:
 
     dtype = np.dtype("uint8")
     ndim = 4
+    in_files = True  # so that the images are read in parts, see `core.images.array_or_files`
 
     def __init__(
         self,
