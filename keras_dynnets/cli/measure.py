@@ -79,6 +79,20 @@ def bench_conditions(
         out.print(f"MACs up to which a branch runs always: {largest_without_condition(rows)}")
 
 
+def bench_reader(
+    folder: Annotated[Path, typer.Argument(help="A folder with photos.")],
+    size: Annotated[int, typer.Option(min=1, help="Height and width to read them in.")] = 224,
+    count: Annotated[int, typer.Option(min=1, help="Photos to read at most.")] = 200,
+    as_json: AsJson = False,
+) -> None:
+    """Measures the reading of photos: how many a second, and in how much memory."""
+    from keras_dynnets.measure.reading import reading_speed
+
+    rows = reading_speed(folder, size, count, (lambda row: None) if as_json else Lines())
+    if as_json:
+        print_json([dataclasses.asdict(row) for row in rows])
+
+
 def table(
     family: Annotated[str, typer.Argument(help="A family of networks.")], as_json: AsJson = False
 ) -> None:
@@ -130,5 +144,6 @@ def add_to(app: typer.Typer) -> None:
     app.command()(bench)
     app.command("bench-grouped")(bench_grouped)
     app.command("bench-conditions")(bench_conditions)
+    app.command("bench-reader")(bench_reader)
     app.command()(table)
     app.command()(demo)

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import Counter
 
 import helpers
 import keras
@@ -11,8 +12,10 @@ from PIL import Image
 
 from keras_dynnets import cnsn
 from keras_dynnets.core import photos
+from keras_dynnets.core.images import first
 from keras_dynnets.data import Batches, InOrder, Split, cached, load_data
-from keras_dynnets.training import evaluate
+from keras_dynnets.families.puppet.input_complexity import complexity
+from keras_dynnets.training import evaluate, train
 from keras_dynnets.training.data import image_cache, image_files
 from keras_dynnets.training.data.image_cache import ImageCache
 from keras_dynnets.training.data.image_files import ImageFiles
@@ -206,3 +209,58 @@ def test_every_way_in_takes_images_that_are_no_squares(tmp_path):
     assert data.test.images.shape == (20, 12, 20, 3)
     assert Batches(data.train, 4, resized_crop=True)[0][0].shape == (4, 12, 20, 3)
     assert InOrder(data.test, 7)[2][0].shape == (6, 12, 20, 3)
+
+
+@pytest.mark.parametrize("cache", ["none", "disk"])
+def test_a_training_by_a_recipe_never_holds_all_validation_or_test_images(
+    tmp_path, reads, monkeypatch, cache
+):
+    """B9: `train` reads batch by batch; with a cache on disk, each file once in all epochs."""
+    for split, count in (("train", 22), ("test", 10)):
+        for name in ("a", "b"):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i, image in enumerate(helpers.images(count, 16).astype("uint8")):
+                Image.fromarray(image).save(folder / f"{split}-{name}-{i}.png")
+    recipe = Recipe(
+        entry="resnet20",
+        data="photos",
+        image_size=16,
+        epochs=2,
+        batch_size=10,
+        learning_rate=0.01,
+        warmup_epochs=0,
+        weight_decay=0,
+        label_smoothing=0.1,
+        cache=cache,
+    )
+    monkeypatch.setattr(ImageFiles, "__array__", None)  # would be called for all images at once
+    results = train(recipe, tmp_path / "run", tmp_path / "photos", verbose=0)
+    assert (results["test"]["images"], results["validation"]["images"]) == (20, 4)
+    times = Counter(reads)
+    tested = [times[f"test-{name}-{i}.png"] for name in "ab" for i in range(10)]
+    assert tested == [1] * 20
+    if cache == "disk":
+        assert {*times.values()} == {1} and len(times) == 64
+    else:
+        assert max(times.values()) > 1
+    assert not (tmp_path / "run" / "cache").exists()
+
+
+def test_other_families_read_their_training_images_in_parts(files, monkeypatch):
+    """B9: ranking and calibrating a network by levels holds some images at a time."""
+    monkeypatch.setattr(ImageFiles, "__array__", None)
+    read = ImageFiles.__getitem__
+    sizes = []
+
+    def noted(self, rows):
+        found = read(self, rows)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(ImageFiles, "__getitem__", noted)
+    np.testing.assert_array_equal(
+        complexity(files.images, chunk=16), complexity(np.concatenate([files.images[:40]]))
+    )
+    assert max(sizes[:3]) == 16 and sum(sizes[:3]) == 40
+    assert isinstance(first(files.images, 5), ImageFiles) and len(first(files.images, 5)) == 5
