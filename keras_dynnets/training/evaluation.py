@@ -44,7 +44,7 @@ def evaluate(
         >>> evaluate(model, load_data("cifar10").test)["accuracy"]
     """
     images: Any = split.images  # an array, or files that are indexed like one
-    batch_size = batch_size or images_a_step(split)
+    batch_size = images_a_step(split) if batch_size is None else batch_size
     parts = interface(model).evaluated_parts()
     measured, *others = measure_each([model, *parts.values()], images, batch_size, progress)
     of_parts = dict(zip(parts, others, strict=True))
