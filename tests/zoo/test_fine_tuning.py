@@ -20,10 +20,10 @@ def blocks(language):
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Where `photos/train/` has a folder for each of three digits."""
+    """Where `photos/` has a folder for each of three digits."""
     digits = load_digits(n_class=3)
     for i, (image, label) in enumerate(zip(digits.images[:120], digits.target, strict=False)):
-        folder = tmp_path / "photos" / "train" / ("zero", "one", "two")[label]
+        folder = tmp_path / "photos" / ("zero", "one", "two")[label]
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray((255 / 16 * image).astype("uint8")).resize((48, 40)).save(
             folder / f"{i}.png"
@@ -49,7 +49,7 @@ def test_the_page_runs(photos, caplog):
     assert controllers and trained[1] == trained[0] - controllers
     assert "sub2_accuracy" in histories[2] and names["small"].output_shape == (None, 3)
     assert (photos / "all.tflite").is_file()
-    x = names["validation"][0][0]
+    x = next(iter(names["validation"]))[0].numpy()
     np.testing.assert_allclose(names["small"](x), names["model"].detach(2)(x), rtol=1e-4, atol=1e-4)
 
 
