@@ -1,11 +1,12 @@
 """The accuracy of a model on labelled images, and the work that these images take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from keras_dynnets.core.dynamic import interface
+from keras_dynnets.measure.by_class import confusion_matrix, figures_by_class
 from keras_dynnets.measure.per_image import measure
 from keras_dynnets.training.data.datasets import Split
 
@@ -15,6 +16,7 @@ def evaluate(
     split: Split,
     batch_size: int = 500,
     progress: Callable[[int], Any] = lambda done: None,
+    classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Measures the top-1 accuracy of a model, and the metrics that its family adds.
 
@@ -24,6 +26,7 @@ def evaluate(
         split: the labelled images.
         batch_size: number of images in a step.
         progress: called now and then with the number of images that are done.
+        classes: names of the classes in the order of the logits, for figures by class.
 
     Returns:
         A dictionary with `accuracy`, in [0, 1], and `images`, the number of images. A model that
@@ -32,7 +35,9 @@ def evaluate(
         `execution_rate`, the share of its sub-blocks that ran, and the number of its `gates`, with
         those that were open or closed for all images, `gates_always_open` and
         `gates_always_closed`: these decide nothing. A model that consists of several
-        adds `sub_models`, the accuracy of each by its name.
+        adds `sub_models`, the accuracy of each by its name. With `classes` there are `by_class`,
+        the `images`, `recall` and `precision` of each class (see `figures_by_class`), and
+        `confusion`, the number of images of each class (a row) taken for each class (a column).
 
     Raises:
         ValueError: the images do not have the shape that the model takes.
@@ -49,4 +54,8 @@ def evaluate(
         return evaluate(part, split, batch_size)["accuracy"]
 
     more = interface(model).summary_metrics(measured, accuracy, accuracy_of)
-    return {"accuracy": accuracy, "images": len(split), **more}
+    results = {"accuracy": accuracy, "images": len(split), **more}
+    if classes is not None:
+        matrix = confusion_matrix(split.labels, measured.logits.argmax(-1), len(classes))
+        results |= {"by_class": figures_by_class(matrix, classes), "confusion": matrix.tolist()}
+    return results

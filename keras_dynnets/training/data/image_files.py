@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 MARGIN = 256 / 224  # shorter side of an image divided by the side of the square that is cut out
 AREA = (0.08, 1.0)  # area of a random crop as a share of the image's area
 RATIO = (3 / 4, 4 / 3)  # width of a random crop divided by its height
@@ -111,42 +110,3 @@ class ImageFiles:
             raise ValueError(
                 f"{path} cannot be read as an image ({error}); replace the file or remove it"
             ) from error
-
-
-def class_folders(folder: str | os.PathLike) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
-    """Lists the image files of a folder that has a folder for each class.
-
-    Images may lie at any depth inside the folder of their class. Folders whose names start with a
-    dot are ignored.
-
-    Args:
-        folder: the folder.
-
-    Returns:
-        The names of the classes in alphabetical order; the paths of the files; the class of each
-        file, int32 (n,).
-
-    Raises:
-        ValueError: there are no classes, or a class has no image.
-    """
-    folder = Path(folder)
-    classes = sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-    if not classes:
-        raise ValueError(
-            f"{folder} holds no folders; make a folder in it for each class, with the images of "
-            "that class"
-        )
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        files = (folder / name).rglob("*")
-        found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
-        if not found:
-            raise ValueError(
-                f"{folder / name} holds no image ({', '.join(SUFFIXES)}); put the images of this "
-                "class into it, or remove the folder"
-            )
-        paths += found
-        labels += [label] * len(found)
-    return tuple(classes), paths, np.array(labels, "int32")
