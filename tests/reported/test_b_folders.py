@@ -184,7 +184,7 @@ def test_folders_of_classes_without_train(tmp_path):
     assert load_data("p", vehicles).classes == ("car", "ship", "train")
 
 
-def test_a_folder_of_prepared_data_sets_is_no_folder_of_photos(tmp_path):
+def test_a_folder_of_prepared_data_sets_is_no_folder_of_photos(tmp_path, monkeypatch):
     (tmp_path / "mnist" / "3.0.1").mkdir(parents=True)
     (tmp_path / "mnist" / "3.0.1" / "dataset_info.json").write_text("{}")
     photo(tmp_path / "downloads" / "extracted" / "0.png")
@@ -192,6 +192,9 @@ def test_a_folder_of_prepared_data_sets_is_no_folder_of_photos(tmp_path):
         load_data("photos", tmp_path)
     with pytest.raises(ValueError, match="holds no images in folders of classes; make a folder"):
         check_folder(tmp_path)
+    shutil.rmtree(tmp_path / "mnist")  # images beside it are no photos of the user's
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    assert load_data("digits").classes == tuple("0123456789")
 
 
 def test_parts_with_other_classes_and_empty_classes(tmp_path):
@@ -367,6 +370,8 @@ def test_bad_files_end_a_training_before_it_begins(flat_entry, tmp_path, command
     code, output = command("evaluate", "runs/photos")
     assert code == 0 and json.loads(output.out) == results["test"] and "warning" not in output.err
     assert train(RECIPE, "runs/photos", "photos") == results  # it is the same run
+    (tmp_path / "runs" / "photos" / "results.json").unlink()  # as if it had been stopped
+    assert train(RECIPE, "runs/photos", "photos", verbose=0)["test"]["images"] == 6
     (root / "train" / "ants" / "cut.jpg").unlink()
     again = train(RECIPE, "runs/again", "photos", verbose=0)
     assert again["test"] == results["test"]  # split as without the bad files

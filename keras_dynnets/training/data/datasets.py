@@ -127,9 +127,10 @@ def load_data(
         >>> data.train.images.shape
         (1349, 32, 32, 3)
     """
+    by_default = not data_dir  # $TFDS_DATA_DIR may hold images that TensorFlow Datasets put there
     data_dir = _place(data_dir, name)
     rng = np.random.default_rng(seed)
-    if data_dir and is_photo_folder(Path(data_dir)):
+    if data_dir and is_photo_folder(Path(data_dir), by_default):
         found = read_photo_folder(Path(data_dir), skip, split_rule, classes)
         return _of_folder(name, found, validation, rng, image_size, channels)
     if name == "digits":

@@ -44,16 +44,18 @@ class PhotoFolder:
     split_rule: SplitRule = "by class"
 
 
-def is_photo_folder(folder: Path) -> bool:
+def is_photo_folder(folder: Path, parts_only: bool = False) -> bool:
     """Says whether a folder holds images in folders of classes.
 
     Args:
         folder: the folder. One with prepared data sets of TensorFlow Datasets is none.
+        parts_only: whether it must have a folder such as `train`, so that the images of classes
+            directly in it do not count.
     """
     if not folder.is_dir():
         return False
-    if _named(folder):
-        return True
+    if _named(folder) or parts_only:
+        return bool(_named(folder))
     prepared = (*folder.glob("*/*/dataset_info.json"), *folder.glob("*/*/*/dataset_info.json"))
     return not prepared and any(any_image(place) for place in subfolders(folder))
 
