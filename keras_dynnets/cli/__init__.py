@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 
 from keras_dynnets import __version__
-from keras_dynnets.cli import console, export, measure, models, prediction, train, weights
+from keras_dynnets.cli import checking, console, export, measure, models, prediction, train, weights
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Dynamic and compact CNNs: list, train, evaluate, export and time them.",
 )
-for commands in (models, train, prediction, export, measure):
+for commands in (models, checking, train, prediction, export, measure):
     commands.add_to(app)
 app.add_typer(weights.app, name="weights")
 

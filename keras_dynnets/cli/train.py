@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,8 +10,11 @@ from keras_dynnets.cli.console import err, out, print_json, progress_bar, say, s
 from keras_dynnets.cli.models import AsJson, Name, NameOrRun
 
 if TYPE_CHECKING:
+    from keras_dynnets.training.data.checking import FolderReport
     from keras_dynnets.training.data.datasets import Data
     from keras_dynnets.zoo import RunRecord
+
+SHOWN = 20  # classes up to which a confusion matrix is printed for a reader
 
 DataSet = Annotated[
     str,
@@ -45,6 +48,13 @@ def train_network(
         Path | None, typer.Option("--out", help="The run folder; default: runs/NAME-TAG.")
     ] = None,
     data_dir: DataDir = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(help="balanced: the images of every class together count alike."),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Go on without image files that cannot be read.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Trains by a recipe; the same command goes on after a stop."""
@@ -59,7 +69,12 @@ def train_network(
             f"recipe {recipe} trains {chosen.entry} on {chosen.data}, not {name} on {data}: "
             f"keras-dynnets train {chosen.entry} --data {chosen.data} --recipe {recipe}"
         )
-    given = {"epochs": epochs, "seed": seed}
+    if class_weights not in (None, "balanced"):
+        raise ValueError(
+            f"--class-weights is balanced, not {class_weights!r}; weights by the names of classes "
+            "stand in a recipe file: class_weights: {NAME: 2.0}"
+        )
+    given = {"epochs": epochs, "seed": seed, "class_weights": class_weights}
     instead = {key: value for key, value in given.items() if value is not None}
     chosen = Recipe.model_validate({**chosen.model_dump(), **instead})
     folder = folder or Path("runs") / f"{name}-{chosen.tag}"
@@ -72,7 +87,15 @@ def train_network(
         from keras_dynnets.cli.progress import EpochProgress
 
         callbacks, verbose = [EpochProgress(chosen.epochs)], 0
-    results = run(chosen, folder, data_dir, verbose=verbose, callbacks=callbacks)
+    results = run(
+        chosen,
+        folder,
+        data_dir,
+        verbose=verbose,
+        callbacks=callbacks,
+        skip_bad=skip_bad,
+        show=_show_report,
+    )
     _print_results(results, as_json)
 
 
@@ -87,7 +110,8 @@ def evaluate(
     ] = None,
     weights: Weights = "default",
     plots: Annotated[
-        Path | None, typer.Option(help="Also draw the pictures of the network's family here.")
+        Path | None,
+        typer.Option(help="Also draw the confusion matrix and the pictures of the family here."),
     ] = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -111,13 +135,16 @@ def evaluate(
     count = None if zoo.labels(name, weights) else len(loaded.classes)
     model = zoo.load(name, weights, num_classes=count, input_shape=shape)
     with progress_bar(f"{name} on {loaded.name}", len(loaded.test)) as progress:
-        results = run_evaluation(model, loaded.test, progress=progress)
+        results = run_evaluation(model, loaded.test, progress=progress, classes=loaded.classes)
     _print_results(results, as_json)
     if plots:
-        draw = studies.study_of(entry.family).draw
-        if draw is None:
-            raise ValueError(f"there are no pictures for networks like {name} ({entry.family})")
-        for path in draw(model, loaded, plots):
+        from keras_dynnets.measure.by_class import confusion_picture
+
+        matrix = results["confusion"]
+        pictures = [confusion_picture(matrix, loaded.classes, plots / "confusion.png")]
+        if draw := studies.study_of(entry.family).draw:
+            pictures += draw(model, loaded, plots)
+        for path in pictures:
             say(f"picture: {path}")
 
 
@@ -153,18 +180,50 @@ def _data_for(name: str, weights: str, data: str, data_dir: str | None) -> "Data
     # The seed of the training draws the test images of a data set that has none of its own.
     own = record is not None and record.recipe.get("data") == data
     seed = record.recipe.get("seed", 0) if record is not None and own else 0
-    loaded = load_data(data, data_dir, seed=seed, image_size=(height, width), channels=channels)
+    loaded = load_data(
+        data,
+        data_dir,
+        seed=seed,
+        image_size=(height, width),
+        channels=channels,
+        classes=record.classes if record is not None else None,
+    )
     if record is not None:
         source = f"{data} ({data_dir})" if data_dir else data
         check_fits(f"{name}:{record.tag}", record.classes, record.input_shape, source, loaded)
     return loaded
 
 
+def _show_report(report: "FolderReport") -> None:
+    say(str(report))
+    if report.unreadable:
+        say("going on without the files that cannot be read (--skip-bad)")
+
+
 def _print_results(results: dict, as_json: bool) -> None:
     if as_json:
         print_json(results)
     else:
-        out.print(json.dumps(results, indent=1))
+        out.print(_short(results))
+
+
+def _short(value: Any, indent: str = "") -> str:
+    """Gives JSON with lists and figures of a class in one line, without a large matrix."""
+    inner = indent + " "
+    if isinstance(value, dict) and (not indent or any(map(_nested, value.values()))):
+        rows = [
+            f"{inner}{json.dumps(str(key))}: {_short(item, inner)}"
+            for key, item in value.items()
+            if key != "confusion" or len(item) <= SHOWN
+        ]
+        return "{\n" + ",\n".join(rows) + f"\n{indent}}}"
+    if isinstance(value, list) and any(map(_nested, value)):
+        return "[\n" + ",\n".join(inner + _short(item, inner) for item in value) + f"\n{indent}]"
+    return json.dumps(value)
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, (dict, list))
 
 
 def add_to(app: typer.Typer) -> None:

@@ -6,16 +6,21 @@ Example:
 """
 
 from keras_dynnets.training.data.batches import Batches
+from keras_dynnets.training.data.checking import FolderReport, check_folder
 from keras_dynnets.training.data.datasets import load_data
 from keras_dynnets.training.evaluation import evaluate
 from keras_dynnets.training.recipe import Recipe, find_recipe
+from keras_dynnets.training.recipe_images import FolderWarning
 from keras_dynnets.training.recorded import ChangedDataWarning, run_data
 from keras_dynnets.training.run import train
 
 __all__ = [
     "Batches",
     "ChangedDataWarning",
+    "FolderReport",
+    "FolderWarning",
     "Recipe",
+    "check_folder",
     "evaluate",
     "find_recipe",
     "load_data",

@@ -8,7 +8,7 @@ from keras_dynnets.training.data.datasets import Data
 from keras_dynnets.training.data.identity import data_record
 from keras_dynnets.training.data.image_files import ImageFiles
 from keras_dynnets.training.recipe import Recipe, recorded_recipe
-from keras_dynnets.zoo.run_folders import DESCRIPTION, WEIGHTS, RunRecord, read_run
+from keras_dynnets.zoo.run_folders import DESCRIPTION, WEIGHTS, DataRecord, RunRecord, read_run
 
 STARTED = ("log.csv", "backup", WEIGHTS, "results.json")  # what a training leaves after a while
 
@@ -56,6 +56,22 @@ def claim(
         return None
     write_description(record)
     return record
+
+
+def started_data(folder: Path) -> DataRecord | None:
+    """Gives the images that a run in a folder was started with; None where none was.
+
+    A run that has not reached the end of an epoch is started anew, on any images. One of an earlier
+    version, which did not record its images, has split them at random.
+
+    Args:
+        folder: the run folder.
+    """
+    described = (folder / DESCRIPTION).is_file() or (folder / "data.json").is_file()
+    if not described or not any((folder / name).exists() for name in STARTED):
+        return None
+    unknown = DataRecord(name="", sha256="", images={}, splits={})
+    return (read_run(folder).data if (folder / DESCRIPTION).is_file() else None) or unknown
 
 
 def write_description(record: RunRecord) -> None:

@@ -1,11 +1,12 @@
 """The accuracy of a model on labelled images, and the work that these images take."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from keras_dynnets.core.dynamic import interface
+from keras_dynnets.measure.by_class import confusion_matrix, figures_by_class
 from keras_dynnets.measure.per_image import Measurement, measure_each
 from keras_dynnets.training.data.batches import images_a_step
 from keras_dynnets.training.data.datasets import Split
@@ -16,6 +17,7 @@ def evaluate(
     split: Split,
     batch_size: int | None = None,
     progress: Callable[[int], Any] = lambda done: None,
+    classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Measures the top-1 accuracy of a model, and the metrics that its family adds.
 
@@ -26,6 +28,7 @@ def evaluate(
         batch_size: number of images in a step; None for 500 images in memory, or 64 in files. Of
             images in files two batches are in memory at a time.
         progress: called now and then with the number of images that are done.
+        classes: names of the classes in the order of the logits, for figures by class.
 
     Returns:
         A dictionary with `accuracy`, in [0, 1], and `images`, the number of images. A model that
@@ -34,7 +37,9 @@ def evaluate(
         `execution_rate`, the share of its sub-blocks that ran, and the number of its `gates`, with
         those that were open or closed for all images, `gates_always_open` and
         `gates_always_closed`: these decide nothing. A model that consists of several
-        adds `sub_models`, the accuracy of each by its name.
+        adds `sub_models`, the accuracy of each by its name. With `classes` there are `by_class`,
+        the `images`, `recall` and `precision` of each class (see `figures_by_class`), and
+        `confusion`, the number of images of each class (a row) taken for each class (a column).
 
     Raises:
         ValueError: the images do not have the shape that the model takes.
@@ -55,4 +60,8 @@ def evaluate(
     more = interface(model).summary_metrics(
         measured, accuracy(measured), lambda name: accuracy(of_parts[name])
     )
-    return {"accuracy": accuracy(measured), "images": len(split), **more}
+    results = {"accuracy": accuracy(measured), "images": len(split), **more}
+    if classes is not None:
+        matrix = confusion_matrix(split.labels, measured.logits.argmax(-1), len(classes))
+        results |= {"by_class": figures_by_class(matrix, classes), "confusion": matrix.tolist()}
+    return results

@@ -22,7 +22,7 @@ from keras_dynnets.training.recipe import (
     recipe_names,
     recorded_recipe,
 )
-from keras_dynnets.training.run import recipe_data
+from keras_dynnets.training.recipe_images import recipe_data
 from keras_dynnets.zoo.run_folders import DESCRIPTION, read_run
 from keras_dynnets.zoo.weights import published as published_weights
 from keras_dynnets.zoo.weights.cache import sha256

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError
 
 from keras_dynnets.core.registry import ENTRIES, find, resolved
 
@@ -58,6 +58,11 @@ class Recipe(BaseModel):
     )
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="share of the label that all classes divide equally"
+    )
+    class_weights: Literal["balanced"] | dict[str, PositiveFloat] | None = Field(
+        default=None,
+        description="how much the images of a class count: 'balanced', weights by the names of "
+        "classes, or all alike",
     )
     flip: bool = Field(default=True, description="whether half of the images are mirrored")
     translate: int = Field(

@@ -9,7 +9,7 @@ from keras_dynnets.training.data.datasets import Data
 from keras_dynnets.training.data.identity import data_record
 from keras_dynnets.training.data.image_files import ImageFiles
 from keras_dynnets.training.recipe import Recipe, recorded_recipe
-from keras_dynnets.training.run import recipe_data
+from keras_dynnets.training.recipe_images import recipe_data
 from keras_dynnets.zoo.run_folders import RunRecord, read_run
 
 
@@ -52,10 +52,12 @@ def run_data(
                 "where they are with --data-dir (data_dir)"
             )
     recipe = recipe.model_copy(update={"data": name, "image_size": run.input_shape[:2]})
-    loaded = recipe_data(recipe, data_dir)
+    before = run.data
+    rule, skip = (before.split_rule, before.skipped) if before else ("at random", ())
+    loaded = recipe_data(recipe, data_dir, skip, rule, run.classes)
     source = f"{name} ({data_dir})" if data_dir else name
     check_fits(str(run.folder), run.classes, run.input_shape, source, loaded)
-    if run.data is not None:
+    if run.data is not None and len(loaded.train):  # a folder of test images is a new one
         _check_held_out(run, loaded, source, data_dir)
     return loaded
 

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,18 @@ import numpy as np
 
 from keras_dynnets import zoo
 from keras_dynnets.core.dynamic import TrainingPlan, interface
-from keras_dynnets.core.registry import find
+from keras_dynnets.training.class_weights import weights_of_classes
 from keras_dynnets.training.data.batches import Batches, InOrder, OneHot
-from keras_dynnets.training.data.datasets import Data, load_data
+from keras_dynnets.training.data.checking import FolderReport
+from keras_dynnets.training.data.datasets import Data
 from keras_dynnets.training.data.image_cache import cached
 from keras_dynnets.training.description import claim, write_description
 from keras_dynnets.training.evaluation import evaluate
 from keras_dynnets.training.optimizer import compile_for
 from keras_dynnets.training.recipe import Recipe
+from keras_dynnets.training.recipe_images import checked_data, recipe_data, warn_of
+
+__all__ = ["recipe_data", "train"]
 
 
 def train(
@@ -33,6 +37,8 @@ def train(
     steps: int | None = None,
     verbose: int = 2,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    skip_bad: bool = False,
+    show: Callable[[FolderReport], Any] = warn_of,
 ) -> dict[str, Any]:
     """Trains an entry of the zoo by a recipe and evaluates it.
 
@@ -41,6 +47,10 @@ def train(
     end it gets `model.weights.h5` and `results.json`, and `run.json` is completed: it is all that
     `zoo.load(folder)` needs. The same call resumes a training that was stopped, and returns the
     recorded results of one that is finished, as long as the images are the same.
+
+    Every file of a folder of images is decoded before the first epoch. One that cannot be read ends
+    the training then, and nothing is written; `skip_bad` leaves such files out, and `run.json`
+    names them.
 
     The weights are those of the last epoch, when the learning rate has fallen to its lowest value.
     No choice is made by accuracy.
@@ -53,6 +63,8 @@ def train(
         verbose: what `model.fit` prints: 0 for nothing, 1 for a progress bar, 2 for a line an
             epoch.
         callbacks: further Keras callbacks, such as one that shows the progress.
+        skip_bad: whether to go on without image files that cannot be read.
+        show: called with the report on a folder of images; it warns by default.
 
     Returns:
         A dictionary with `test` and `validation` (see `evaluate`), `seconds` (the training time),
@@ -60,7 +72,8 @@ def train(
 
     Raises:
         ValueError: the recipe has fields that the family does not have, the folder holds a run of
-            another recipe or on other data, or there are too few images for a batch.
+            another recipe or on other data, image files cannot be read, or there are too few
+            images for a batch.
         RuntimeError: the data set is not on this machine and could not be downloaded.
 
     Example:
@@ -68,7 +81,7 @@ def train(
         >>> results["test"]["accuracy"]
     """
     folder, section = Path(folder).expanduser(), recipe.family_section()
-    data = recipe_data(recipe, data_dir)
+    data = checked_data(recipe, folder, data_dir, skip_bad, show)
     run = claim(folder, recipe, data, data_dir)
     if run is None:  # it is finished
         return json.loads((folder / "results.json").read_text())
@@ -83,6 +96,7 @@ def train(
     with _dtype_policy(recipe.dtype_policy):
         model = zoo.load(recipe.entry, weights=None, **form)
     images = data.train.take(slice(recipe.train_images))
+    weights = weights_of_classes(recipe.class_weights, images.labels, data.classes)
     plan = interface(model).training_plan(section, images.images)
     batches = Batches(
         images,
@@ -102,13 +116,13 @@ def train(
             "smaller batch_size"
         )
     compile_for(model, recipe, len(batches), plan.undecayed)
-    clock = _fit(model, recipe, folder, data, batches, plan, verbose, callbacks)
+    clock = _fit(model, recipe, folder, data, batches, plan, weights, verbose, callbacks)
     plan.finish(images.images)
     model.save_weights(folder / "model.weights.h5")
     # The file is evaluated in float32, whatever precision the training had.
     trained = zoo.load(recipe.entry, folder / "model.weights.h5", **form)
     results = {
-        "test": evaluate(trained, data.test),
+        "test": evaluate(trained, data.test, classes=data.classes),
         "validation": evaluate(trained, data.validation),
         "seconds": round(clock.seconds, 1),
         "hardware": _hardware(),
@@ -127,6 +141,7 @@ def _fit(
     data: Data,
     batches: Batches,
     plan: TrainingPlan,
+    class_weights: dict[int, float] | None,
     verbose: int,
     callbacks: Sequence[keras.callbacks.Callback],
 ) -> "_Clock":
@@ -143,6 +158,7 @@ def _fit(
     model.fit(
         seen,
         epochs=recipe.epochs,
+        class_weight=class_weights,
         validation_data=held_out,
         verbose=verbose,
         callbacks=[
@@ -155,27 +171,6 @@ def _fit(
         ],
     )
     return clock
-
-
-def recipe_data(recipe: Recipe, data_dir: str | os.PathLike | None = None) -> Data:
-    """Loads the data set of a recipe.
-
-    Images in files are read in the size that the recipe gives, or else in the entry's own.
-
-    Args:
-        recipe: the recipe.
-        data_dir: where the data lies, see `load_data`.
-
-    Returns:
-        The data set.
-
-    Raises:
-        ValueError: see `load_data`.
-        RuntimeError: see `load_data`.
-    """
-    height, width, channels = find(recipe.entry).input_shape
-    size = recipe.image_size or (height, width)
-    return load_data(recipe.data, data_dir, recipe.validation, recipe.seed, size, channels)
 
 
 @contextlib.contextmanager

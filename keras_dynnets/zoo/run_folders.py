@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,6 +17,7 @@ from keras_dynnets.core.registry import ENTRIES
 DESCRIPTION = "run.json"
 WEIGHTS = "model.weights.h5"
 VERSION = 1
+SplitRule = Literal["by class", "at random"]
 
 
 class DataRecord(BaseModel):
@@ -30,6 +31,9 @@ class DataRecord(BaseModel):
         images: number of images and start of their hash, for each folder of a class.
         splits: number of images and hash of "train", "validation" and "test".
         drawn: whether the test images were drawn from the training folder by the seed.
+        split_rule: how images were drawn from a folder of images: "by class", or "at random" by
+            earlier versions, and from any other data set.
+        skipped: files that were left out because they could not be read, relative to the folder.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -40,6 +44,8 @@ class DataRecord(BaseModel):
     images: dict[str, tuple[int, str]]
     splits: dict[str, tuple[int, str]]
     drawn: bool = False
+    split_rule: SplitRule = "at random"
+    skipped: tuple[str, ...] = ()
 
     def changes(self, now: "DataRecord") -> str:
         """Says how images differ from those of this record; empty if they do not.

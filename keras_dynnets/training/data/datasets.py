@@ -2,14 +2,17 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_dynnets.training.data.image_files import ImageFiles, class_folders
+from keras_dynnets.training.data.drawing import drawn_at_random, drawn_by_class
+from keras_dynnets.training.data.image_files import ImageFiles
+from keras_dynnets.training.data.layout import PhotoFolder, is_photo_folder, read_photo_folder
+from keras_dynnets.zoo.run_folders import SplitRule
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Origin and licence of the images, for the cards of weights that were trained on them.
@@ -59,6 +62,7 @@ class Data:
         train: images to train on.
         validation: images to make choices by, set aside from the training images.
         test: images to report results on.
+        folder: the folder of images that they lie in; None for other data sets.
     """
 
     name: str
@@ -66,6 +70,7 @@ class Data:
     train: Split
     validation: Split
     test: Split
+    folder: PhotoFolder | None = None
 
 
 def load_data(
@@ -75,6 +80,9 @@ def load_data(
     seed: int = 0,
     image_size: int | Sequence[int] = 224,
     channels: int = 3,
+    skip: Collection[str] = (),
+    split_rule: SplitRule = "by class",
+    classes: Sequence[str] | None = None,
 ) -> Data:
     """Loads a data set into memory, or lists the image files of a folder.
 
@@ -83,11 +91,10 @@ def load_data(
             enlarged to 32x32 pixels in three channels, which need no network; the name of a data
             set of TensorFlow Datasets with labelled images of one size, such as "cifar10" or
             "mnist"; or any name, if `data_dir` is a folder of images.
-        data_dir: one of three: a folder of images `train/CLASS/*` and `test/CLASS/*` (or
-            `val/CLASS/*` or `validation/CLASS/*`; without such a folder a sixth of the images
-            becomes the test set); a folder with prepared data sets of TensorFlow Datasets; or a
-            `.npz` file with CIFAR-10 as JPEG, which is read without TensorFlow. The default is the
-            environment variable TFDS_DATA_DIR, or else the default folder of TensorFlow Datasets.
+        data_dir: one of three: a folder of images, see below; a folder with prepared data sets of
+            TensorFlow Datasets; or a `.npz` file with CIFAR-10 as JPEG, which is read without
+            TensorFlow. The default is the environment variable TFDS_DATA_DIR, or else the default
+            folder of TensorFlow Datasets.
         validation: number of images to set aside from the training images, at most a tenth of
             them.
         seed: seed of the choice of the validation images, and of the test images if the data set
@@ -95,13 +102,25 @@ def load_data(
         image_size: height and width in pixels, one number or a pair, of images that are read from a
             folder of images.
         channels: channels of such images, 3 or 1.
+        skip: files in a folder of images to leave out, by their paths relative to the folder.
+        split_rule: how images are drawn from a folder of images: "by class", the same share of
+            each class and at least one image; or "at random", as earlier versions did.
+        classes: names of the classes in the order of the labels, for a folder that has test images
+            alone, which need not be of all classes.
+
+    A folder of images has the folders `train/CLASS/*` and `test/CLASS/*`, and `val/CLASS/*` (or
+    `valid`, or `validation`) if there are images for validation. Without `test`, the images in
+    `val` are the test images, and without both a sixth of the images of each class; validation
+    images are drawn from the training images wherever no folder is left for them. A folder that
+    holds the folders of the classes themselves, `CLASS/*`, is one without `test` and `val`. One
+    with `test` alone has no training images.
 
     Returns:
         The data set.
 
     Raises:
-        ValueError: `data_dir` does not exist, the name is unknown, or the folder has no classes or
-            other classes for the test than for the training.
+        ValueError: `data_dir` does not exist, the name is unknown, or the folder has no classes,
+            a class without an image, or other classes for the test than for the training.
         RuntimeError: the data set is not on this machine and could not be downloaded.
 
     Example:
@@ -109,22 +128,48 @@ def load_data(
         >>> data.train.images.shape
         (1349, 32, 32, 3)
     """
+    by_default = not data_dir  # $TFDS_DATA_DIR may hold images that TensorFlow Datasets put there
     data_dir = _place(data_dir, name)
     rng = np.random.default_rng(seed)
-    if data_dir and (Path(data_dir) / "train").is_dir():
-        train, test, classes = _folder(Path(data_dir), image_size, channels)
-    elif name == "digits":
-        train, test, classes = _digits(), None, tuple("0123456789")
+    if data_dir and is_photo_folder(Path(data_dir), by_default):
+        found = read_photo_folder(Path(data_dir), skip, split_rule, classes)
+        return _of_folder(name, found, validation, rng, image_size, channels)
+    if name == "digits":
+        train, test, names = _digits(), None, tuple("0123456789")
     elif name == "cifar10" and data_dir and str(data_dir).endswith(".npz"):
-        (train, test), classes = _cifar10_npz(data_dir), CIFAR10
+        (train, test), names = _cifar10_npz(data_dir), CIFAR10
     else:
-        train, test, classes = _tfds(name, data_dir)
-    if test is None:
-        order, cut = rng.permutation(len(train)), len(train) // 6
-        train, test = train.take(order[cut:]), train.take(order[:cut])
-    validation = min(validation, len(train) // 10)
-    order = rng.permutation(len(train))
-    return Data(name, classes, train.take(order[validation:]), train.take(order[:validation]), test)
+        train, test, names = _tfds(name, data_dir)
+    rows, chosen, held_out = drawn_at_random(len(train), validation, rng, test is None)
+    test = train.take(held_out) if test is None else test
+    return Data(name, names, train.take(rows), train.take(chosen), test)
+
+
+def _of_folder(
+    name: str,
+    found: PhotoFolder,
+    validation: int,
+    rng: np.random.Generator,
+    size: int | Sequence[int],
+    channels: int,
+) -> Data:
+    """Makes the data set of a folder of images, and draws the parts that it has no folder for."""
+    none = Split(ImageFiles([], size, channels), np.zeros(0, "int32"))
+    parts = {
+        part: Split(ImageFiles(listing.paths, size, channels), listing.labels)
+        for part, listing in found.parts.items()
+    }
+    if "train" in parts:
+        train, draws_test = parts["train"], "test" not in parts
+        if found.split_rule == "at random":
+            drawn = drawn_at_random(len(train), validation, rng, draws_test)
+        else:
+            number = None if "validation" in parts else validation
+            drawn = drawn_by_class(train.labels, found.classes, number, rng, draws_test)
+        splits = zip(("train", "validation", "test"), map(train.take, drawn), strict=True)
+        parts = {**dict(splits), **{part: s for part, s in parts.items() if part != "train"}}
+    train, chosen, test = (parts.get(part, none) for part in ("train", "validation", "test"))
+    return Data(name, found.classes, train, chosen, test, found)
 
 
 def _place(data_dir: str | os.PathLike | None, name: str) -> str | None:
@@ -143,32 +188,6 @@ def _place(data_dir: str | os.PathLike | None, name: str) -> str | None:
     )
 
 
-def _folder(
-    folder: Path, size: int | Sequence[int], channels: int
-) -> tuple[Split, Split | None, tuple[str, ...]]:
-    """Gives the training images, the test images (None without any) and the class names."""
-    classes, paths, labels = class_folders(folder / "train")
-    train = Split(ImageFiles(paths, size, channels), labels)
-    held_out = [folder / name for name in ("test", "val", "validation")]
-    held_out = {path: _folder_names(path) for path in held_out if path.is_dir()}
-    matching = [path for path, names in held_out.items() if names == set(classes)]
-    if matching:
-        _, paths, labels = class_folders(matching[0])
-        return train, Split(ImageFiles(paths, size, channels), labels), classes
-    if held_out:
-        path, names = next(iter(held_out.items()))
-        other = ", ".join(sorted(names ^ set(classes))[:5])
-        raise ValueError(
-            f"{path} and {folder / 'train'} must hold the same folders, one for each class; only "
-            f"one of them holds: {other}"
-        )
-    return train, None, classes
-
-
-def _folder_names(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.is_dir()}
-
-
 def _digits() -> Split:
     from sklearn.datasets import load_digits
 
@@ -181,6 +200,11 @@ def _tfds(name: str, data_dir: str | os.PathLike | None) -> tuple[Split, Split, 
     import tensorflow_datasets as tfds
 
     if name not in tfds.list_builders():
+        if data_dir and "://" not in str(data_dir):
+            raise ValueError(
+                f"{data_dir} holds no images in folders of classes, such as train/CLASS/* or "
+                f"CLASS/*, and data set {name!r} is no name of TensorFlow Datasets"
+            )
         raise ValueError(
             f"data set {name!r} is unknown: it is digits, a name of TensorFlow Datasets such as "
             "cifar10 or mnist, or any name with a data_dir (--data-dir) that holds the folders "

@@ -37,7 +37,6 @@ def data_record(data: Data, folder: str | os.PathLike | None = None) -> DataReco
     groups: dict[str, list[str]] = {}
     for group, text in (line for name in SPLITS for line in lines[name]):
         groups.setdefault(group, []).append(text)
-    tops = {name: {group.split("/")[0] for group, _ in lines[name]} for name in ("train", "test")}
     return DataRecord(
         name=data.name,
         folder=str(folder) if bucket else None if root is None else str(root),
@@ -46,7 +45,9 @@ def data_record(data: Data, folder: str | os.PathLike | None = None) -> DataReco
             group: (len(found), _digest(sorted(found))[:12]) for group, found in groups.items()
         },
         splits={name: (len(lines[name]), _digest(t for _, t in lines[name])) for name in SPLITS},
-        drawn=isinstance(data.test.images, ImageFiles) and bool(tops["train"] & tops["test"]),
+        drawn=data.folder is not None and "test" not in data.folder.parts,
+        split_rule=data.folder.split_rule if data.folder else "at random",
+        skipped=data.folder.skipped if data.folder else (),
     )
 
 
@@ -57,7 +58,8 @@ def _lines(data: Data, name: str, root: Path | None) -> Iterator[tuple[str, str]
         for path, label in zip(split.images.paths, split.labels, strict=True):
             relative = os.path.relpath(path, root or Path())
             place = relative.replace(os.sep, "/")
-            group = "/".join(place.split("/")[:2])
+            flat = data.folder is not None and data.folder.root in data.folder.places.values()
+            group = "/".join(place.split("/")[: 1 if flat else 2])
             yield group, f"{place} {os.stat(path).st_size} {data.classes[label]}"
         return
     # Validation images are drawn from those for training, so that both make one group.

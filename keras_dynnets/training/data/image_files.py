@@ -10,7 +10,6 @@ import numpy as np
 from keras_dynnets.core.photos import Box, height_and_width, read_image, read_part
 from keras_dynnets.training.data.image_cache import ImageCache
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 AREA = (0.08, 1.0)  # area of a random crop as a share of the image's area
 RATIO = (3 / 4, 4 / 3)  # width of a random crop divided by its height
 
@@ -110,42 +109,3 @@ class ImageFiles:
         if self.cache is None:
             return read_image(path, self.size, self.channels)
         return self.cache.image(path, self.size, self.channels)
-
-
-def class_folders(folder: str | os.PathLike) -> tuple[tuple[str, ...], list[Path], np.ndarray]:
-    """Lists the image files of a folder that has a folder for each class.
-
-    Images may lie at any depth inside the folder of their class. Folders whose names start with a
-    dot are ignored.
-
-    Args:
-        folder: the folder.
-
-    Returns:
-        The names of the classes in alphabetical order; the paths of the files; the class of each
-        file, int32 (n,).
-
-    Raises:
-        ValueError: there are no classes, or a class has no image.
-    """
-    folder = Path(folder)
-    classes = sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
-    if not classes:
-        raise ValueError(
-            f"{folder} holds no folders; make a folder in it for each class, with the images of "
-            "that class"
-        )
-    paths, labels = [], []
-    for label, name in enumerate(classes):
-        files = (folder / name).rglob("*")
-        found = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
-        if not found:
-            raise ValueError(
-                f"{folder / name} holds no image ({', '.join(SUFFIXES)}); put the images of this "
-                "class into it, or remove the folder"
-            )
-        paths += found
-        labels += [label] * len(found)
-    return tuple(classes), paths, np.array(labels, "int32")
