@@ -135,6 +135,7 @@ def measure(
     images: np.ndarray,
     batch_size: int = 32,
     progress: Callable[[int], Any] = lambda done: None,
+    called: str = "measure",
 ) -> Measurement:
     """Runs a network on images and counts what each of them costs.
 
@@ -147,6 +148,7 @@ def measure(
             [0, 255]; an array, or images in files, of which `CHUNK` are in memory at a time.
         batch_size: number of images that run at once.
         progress: called with the number of images that are done.
+        called: name of the function that an error about the images names.
 
     Returns:
         A `Measurement`.
@@ -161,12 +163,17 @@ def measure(
     """
     batch_size = whole_number("batch_size", batch_size)
     worst = count(model).macs
+    if len(model.inputs) != 1:
+        raise ValueError(
+            f"{called} takes a network with one input, images; {model.name!r} has "
+            f"{len(model.inputs)} inputs"
+        )
     shape = tuple(model.input_shape[1:])
     if getattr(images, "ndim", None) != 4 or tuple(images.shape[1:]) != shape or not len(images):
-        images = checked_images(images, shape)
+        images = checked_images(images, shape, called)
     gates, logits, macs = [], [], []
     for start in range(0, len(images), CHUNK):
-        chunk = checked_images(images[start : start + CHUNK], shape)
+        chunk = checked_images(images[start : start + CHUNK], shape, called)
         found = interface(model).run_images(chunk, batch_size)
         none = np.zeros((len(chunk), 0, 0), "uint8")
         gates.append(none if found.gates is None else found.gates)

@@ -42,7 +42,7 @@ def evaluate(
         >>> evaluate(model, load_data("cifar10").test)["accuracy"]
     """
     images: Any = split.images  # an array, or files that are indexed like one
-    measured = measure(model, images, batch_size, progress)
+    measured = measure(model, images, batch_size, progress, called="evaluate")
     accuracy = float((measured.logits.argmax(-1) == split.labels).mean())
 
     def accuracy_of(part: keras.Model) -> float:
