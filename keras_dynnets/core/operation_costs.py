@@ -102,9 +102,9 @@ def _depthwise_conv(operation: Any, shapes: list[Shape], output: Shape) -> int:
 
 
 def _separable_conv(operation: Any, shapes: list[Shape], output: Shape) -> int:
-    _, (*kernel, channels, multiplier), (*_, filters) = shapes[:3]
+    depthwise, filters = shapes[1], size(shapes[2][-1:])
     positions = size(output) // filters
-    return positions * channels * multiplier * (size(kernel) + filters)
+    return positions * size(depthwise[-2:]) * (size(depthwise[:-2]) + filters)
 
 
 def _conv_transpose(operation: Any, shapes: list[Shape], output: Shape) -> int:
