@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_dynnets.core.cost import CONVOLUTIONS
+from keras_dynnets.core.layer_kinds import CONVOLUTIONS
 
 
 def can_fold(convolution: Any, following: Any) -> bool:

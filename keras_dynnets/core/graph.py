@@ -1,6 +1,6 @@
 """What calls what in a functional Keras model."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -69,34 +69,6 @@ def nodes(network: keras.Model) -> list:
     """Gives every call in a functional model in running order, those of its inputs included."""
     by_depth = keras_private.nodes_by_depth(network)
     return [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
-
-
-def calls(network: keras.Model) -> Iterator[tuple[keras.Layer, tuple]]:
-    """Gives every call of a layer in running order, with the shape of its first input.
-
-    Models that the network holds as layers are entered.
-
-    Raises:
-        ValueError: a model inside the network is called on another size than it is made for, so
-            that its cost is not known.
-    """
-    for node in nodes(network):
-        layer = node.operation
-        if node.is_input or not isinstance(layer, keras.Layer):
-            continue
-        shape = node.arguments.keras_tensors[0].shape
-        inner = inference(layer)
-        if not isinstance(inner, keras.Function):
-            yield layer, shape
-            continue
-        made_for = inner.inputs[0].shape
-        if made_for[1:] != shape[1:]:
-            raise ValueError(
-                f"model {layer.name!r} is made for inputs {made_for[1:]} and called on "
-                f"{shape[1:]} in {network.name!r}, on which its cost depends: make it for the "
-                "size that it is called on"
-            )
-        yield from calls(inner)
 
 
 def run_again(

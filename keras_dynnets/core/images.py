@@ -28,12 +28,15 @@ def first(images: Any, count: int) -> Any:
     return images.subset(rows) if getattr(images, "in_files", False) else images[rows]
 
 
-def checked_shape(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def checked_shape(
+    images: np.ndarray, shape: tuple[int, ...], called: str = "this model"
+) -> np.ndarray:
     """Checks that images have the shape that a model takes, and gives them as an array.
 
     Args:
         images: (n, height, width, channels); images in files are given back as they are.
         shape: (height, width, channels) of the model.
+        called: what takes the images, the first words of the error message.
 
     Raises:
         ValueError: the images have another shape, or there are none.
@@ -41,24 +44,27 @@ def checked_shape(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     images = array_or_files(images)
     if images.ndim != 4 or images.shape[1:] != tuple(shape) or not len(images):
         raise ValueError(
-            f"this model takes images of shape (n, {', '.join(map(str, shape))}) with n of 1 or "
+            f"{called} takes images of shape (n, {', '.join(map(str, shape))}) with n of 1 or "
             f"more, not {images.shape}; resize them (keras.ops.image.resize), and give a single "
             "image as image[None]"
         )
     return images
 
 
-def checked_images(images: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def checked_images(
+    images: np.ndarray, shape: tuple[int, ...], called: str = "this model"
+) -> np.ndarray:
     """Checks the shape, type and range of images for a model, and gives them as an array.
 
     Args:
         images: (n, height, width, channels), uint8 or float, in [0, 255].
         shape: (height, width, channels) of the model.
+        called: what takes the images, the first words of the error message.
 
     Raises:
         ValueError: the images have another shape, type or range, or a value is not finite.
     """
-    images = checked_shape(images, shape)
+    images = checked_shape(images, shape, called)
     if images.dtype != "uint8" and images.dtype.kind != "f":
         raise ValueError(
             f"images are uint8 or float, in [0, 255], not {images.dtype}; convert them with "

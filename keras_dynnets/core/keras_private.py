@@ -1,9 +1,11 @@
 """The only file that uses names of Keras and TensorFlow that are not public."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import keras
+from keras.src import backend
 
 
 def is_functional(model: Any) -> bool:
@@ -19,6 +21,13 @@ def is_plain_functional(model: Any) -> bool:
 def functional_inside(model: Any) -> Any:
     """Gives the functional model that a built `Sequential` runs; any other object unchanged."""
     return getattr(model, "_functional", None) or model
+
+
+def runs_its_graph(model: Any) -> bool:
+    """Says whether a model is functional and has no `call` of its own."""
+    if not (isinstance(model, keras.Model) and isinstance(model, keras.Function)):
+        return False
+    return type(model).call.__module__.startswith("keras.")
 
 
 def nodes_by_depth(network: keras.Model) -> dict[int, list]:
@@ -49,6 +58,11 @@ def takes_training(operation: Any) -> bool:
     return "training" in getattr(operation, "_call_context_args", {})
 
 
+def call_takes_training(layer: keras.Layer) -> bool:
+    """Says whether `training` is an argument of a layer's own `call`."""
+    return layer._call_has_training_arg
+
+
 def add_loss(layer: keras.Layer, loss: Any) -> None:
     """Adds a loss to a functional model, whose own `add_loss` refuses to."""
     keras.layers.Layer.add_loss(layer, loss)
@@ -62,3 +76,66 @@ def scaled_for_replicas(model: keras.Model, loss: Any) -> Any:
 def function_graph(graph: Any, name: str) -> Any:
     """Gives the graph of a function that a TensorFlow graph calls by its name."""
     return graph._get_function(name).graph
+
+
+@contextlib.contextmanager
+def without_new_nodes(layer: keras.Layer) -> Iterator[None]:
+    """Forgets afterwards the symbolic calls that the layers inside a layer get meanwhile."""
+    inner = list(flattened_layers(layer))
+    before = [(len(each._inbound_nodes), len(each._outbound_nodes)) for each in inner]
+    try:
+        yield
+    finally:
+        for each, (inbound, outbound) in zip(inner, before, strict=True):
+            del each._inbound_nodes[inbound:], each._outbound_nodes[outbound:]
+
+
+def computes_as(layer: keras.Layer, kinds: tuple[type, ...]) -> bool:
+    """Says whether a layer is of one of some kinds, with the `call` of Keras or of this library."""
+    package = type(layer).call.__module__.split(".")[0]
+    return isinstance(layer, kinds) and package in ("keras", __name__.split(".")[0])
+
+
+def operation_name(operation: Any) -> str | None:
+    """Gives the name of the class of an operation of Keras; None for any other operation."""
+    kind = type(operation)
+    return kind.__name__ if kind.__module__.startswith("keras.src.") else None
+
+
+@contextlib.contextmanager
+def symbols_for_values() -> Iterator[None]:
+    """Lets symbolic tensors stand meanwhile where Keras hands tensors to the backend.
+
+    So `self.scale * x` is recorded as `x * self.scale` is, and so are activations that convert
+    their argument first.
+    """
+    operators = {
+        "__add__": keras.ops.add,
+        "__sub__": keras.ops.subtract,
+        "__mul__": keras.ops.multiply,
+        "__truediv__": keras.ops.divide,
+        "__matmul__": keras.ops.matmul,
+    }
+    kept = {name: getattr(keras.Variable, name) for name in operators}
+
+    def either(name: str) -> Any:
+        def operator(variable: Any, other: Any) -> Any:
+            symbolic = isinstance(other, keras.KerasTensor)
+            return (operators if symbolic else kept)[name](variable, other)
+
+        return operator
+
+    convert = backend.convert_to_tensor
+
+    def converted(x: Any, *args: Any, **kwargs: Any) -> Any:
+        return x if isinstance(x, keras.KerasTensor) else convert(x, *args, **kwargs)
+
+    for name in operators:
+        setattr(keras.Variable, name, either(name))
+    backend.convert_to_tensor = converted
+    try:
+        yield
+    finally:
+        backend.convert_to_tensor = convert
+        for name, operator in kept.items():
+            setattr(keras.Variable, name, operator)

@@ -123,7 +123,7 @@ def check_images(
     """
     network = deployment.main
     if calibration is not None:
-        checked_shape(calibration, network.inputs[0].shape[1:])
+        checked_shape(calibration, network.inputs[0].shape[1:], "calibration")
     elif precision == "int8":
         raise ValueError(
             "int8 needs calibration=images: some hundred images, (n, height, width, channels) in "

@@ -7,10 +7,10 @@ import keras
 import numpy as np
 
 from keras_dynnets.core import graph, keras_private
-from keras_dynnets.core.cost import CONVOLUTIONS
 from keras_dynnets.core.deployable import Deployable, with_own_weights
 from keras_dynnets.core.dynamic import DynamicModel
 from keras_dynnets.core.folding import can_fold, for_kernel, transform_of
+from keras_dynnets.core.layer_kinds import CONVOLUTIONS
 from keras_dynnets.export.formats.base import Format
 from keras_dynnets.layers.grouped_conv import GroupedConv2D, packing
 

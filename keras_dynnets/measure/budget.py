@@ -1,5 +1,6 @@
 """The most accurate of a model's networks within a budget."""
 
+import math
 from dataclasses import dataclass, field
 
 import keras
@@ -24,7 +25,7 @@ class Choice:
         sub_model: what `detach(sub_model, width)` takes for it.
         width: what `detach(sub_model, width)` takes for it.
         accuracy: accuracy on the validation images of the training, in [0, 1].
-        macs: MACs for one image.
+        macs: MACs for one image; None where no limit to them was asked for and they are not known.
         ms: milliseconds for a call with one image; None where no time was asked for.
         model: the sub-model itself, a keras.Model.
     """
@@ -33,7 +34,7 @@ class Choice:
     sub_model: int
     width: float
     accuracy: float
-    macs: int
+    macs: int | None
     ms: float | None
     model: keras.Model = field(repr=False)
 
@@ -51,7 +52,8 @@ def choose(
     Args:
         model: keras.Model that detaches, with `accuracy` recorded by `fit` with validation data,
             or set by hand.
-        max_macs: largest number of MACs for one image; None for any.
+        max_macs: largest number of MACs for one image; None for any, and then networks whose MACs
+            cannot be counted can be chosen too.
         max_ms: largest number of milliseconds for a call with one image, measured on this
             machine; None for any.
         runtime: "tensorflow" or the name of a format, where the time is measured.
@@ -63,8 +65,8 @@ def choose(
 
     Raises:
         ValueError: the model does not detach, there is no budget, the runtime is unknown, no
-            accuracies are recorded, or no network keeps within the budget; the message then says
-            what the nearest one needs.
+            accuracies are recorded, `max_macs` is given and `count` refuses a network, or no
+            network keeps within the budget; the message then says what the nearest one needs.
 
     Example:
         >>> small = profile.choose(model, max_macs=50e6)
@@ -86,10 +88,11 @@ def choose(
             "and metrics=['accuracy'], or set model.accuracy = {name: value, ...}"
         )
     parts = {name: model.part(name) for name in names}
-    macs = {name: count(part).macs for name, part in parts.items()}
+    macs = {name: _macs(part, needed=max_macs is not None) for name, part in parts.items()}
+    limit = math.inf if max_macs is None else max_macs
     ms: dict[str, float] = {}
     for name in sorted(names, key=lambda name: accuracy[name], reverse=True):
-        if max_macs is not None and macs[name] > max_macs:
+        if (macs[name] or 0) > limit:
             continue
         if max_ms is not None:
             ms[name] = milliseconds(parts[name], runtime, threads, repeats)
@@ -104,7 +107,17 @@ def choose(
             f"no sub-model takes at most {max_ms} ms in {runtime}; the fastest is {nearest}, "
             f"{ms[nearest]:.3f} ms"
         )
-    nearest = min(macs, key=lambda name: macs[name])
+    nearest = min(macs, key=lambda name: macs[name] or 0)
     raise ValueError(
         f"no sub-model has at most {max_macs:,} MACs; the smallest is {nearest}, {macs[nearest]:,}"
     )
+
+
+def _macs(part: keras.Model, needed: bool) -> int | None:
+    """Counts the MACs of a network; None where they are not known, if they are not needed."""
+    try:
+        return count(part).macs
+    except ValueError:
+        if needed:
+            raise
+        return None

@@ -14,7 +14,18 @@ from keras_dynnets.core.cost import Costed
 from keras_dynnets.core.dynamic import interface
 
 # TensorFlow's profiler gives FLOPs to other operations too (additions, means), which have no MACs.
-COUNTED = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
+COUNTED = (
+    "BatchMatMul",
+    "BatchMatMulV2",
+    "BatchMatMulV3",
+    "Conv2D",
+    "Conv2DBackpropInput",  # a transposed convolution
+    "Conv3D",
+    "DepthwiseConv2dNative",
+    "MatMul",
+)
+# It gives none to these, which multiply, or run others that may.
+UNCOUNTED = ("Conv3DBackpropInputV2", "Einsum", "XlaDot", "XlaConv", "While", "StatelessWhile")
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
 
 
@@ -43,8 +54,9 @@ class Count:
         fixed_macs: MACs that every image takes, whatever its gates.
         path_macs: MACs of every optional part, for each block a tuple with its parts; empty where
             nothing is optional. `macs` is `fixed_macs` plus all of them.
-        flops: FLOPs of all layers in the convention of `cost.layer_flops`.
-        layers: a `LayerCost` for each layer with parameters or MACs, in running order.
+        flops: FLOPs of all layers in the convention of `cost.call_flops`.
+        layers: a `LayerCost` for each layer or operation of `keras.ops` with parameters or MACs, in
+            running order.
         level_macs: MACs of each network that an image can be sent to, where the model chooses
             among several.
     """
@@ -81,8 +93,9 @@ class Count:
 def count(model: keras.Model) -> Count:
     """Counts the parameters and MACs of a network by its layers.
 
-    MACs are those of one image, in convolutions and dense layers only (see `core.cost`). A layer
-    that the network calls twice costs its MACs twice and its parameters once.
+    MACs are those of one image, in convolutions and products of matrices (see `core.cost`),
+    whether a layer of Keras, an operation of `keras.ops` or a layer of one's own computes them. A
+    layer that the network calls twice costs its MACs twice and its parameters once.
 
     Args:
         model: keras.Model, functional, a built `Sequential` or a model of the zoo. It may hold
@@ -93,8 +106,8 @@ def count(model: keras.Model) -> Count:
 
     Raises:
         ValueError: the layers of the model cannot be followed (it is subclassed or not built),
-            its cost depends on an input size that it leaves open, or the cost of a layer is not
-            known.
+            its cost depends on an input size that it leaves open, or the cost of a layer or of an
+            operation is not known; the message names it.
 
     Example:
         >>> profile.count(zoo.load("resnet50", weights=None)).macs
@@ -103,13 +116,14 @@ def count(model: keras.Model) -> Count:
     plan = interface(model).cost_plan()
     _check_followed(plan.network, model)
     params_of, macs_of, path_macs, seen, flops = {}, {}, [], set(), 0
-    for layer, input_shape in graph.calls(plan.network):
+    for call in cost.calls(plan.network):
+        layer = call.operation
         own = 0 if layer in plan.generated else _params(layer, seen)
         used = layer.used_params() if isinstance(layer, Costed) else None
         params_of[layer] = params_of.get(layer, 0) + own if used is None else used
-        macs_of[layer] = macs_of.get(layer, 0) + cost.layer_macs(layer, input_shape)
-        flops += cost.layer_flops(layer, input_shape)
-        if isinstance(layer, Costed) and (optional := layer.optional_macs(input_shape)):
+        macs_of[layer] = macs_of.get(layer, 0) + cost.call_macs(call)
+        flops += cost.call_flops(call)
+        if isinstance(layer, Costed) and (optional := layer.optional_macs(call.input_shape)):
             path_macs.append(tuple(optional))
     for layer in plan.generators:
         params_of[layer], macs_of[layer] = layer.count_params(), 0
@@ -127,8 +141,10 @@ def count(model: keras.Model) -> Count:
     )
 
 
-def _params(layer: keras.Layer, seen: set[int]) -> int:
+def _params(layer: Any, seen: set[int]) -> int:
     """Counts the learned values of a layer that are not in `seen`, and adds them to it."""
+    if not isinstance(layer, keras.Layer):
+        return 0  # an operation of keras.ops
     new = [v for v in keras_private.learned_variables(layer) if id(v) not in seen]
     seen.update(map(id, new))
     return sum(math.prod(v.shape) for v in new)
@@ -138,8 +154,9 @@ def graph_macs(model: keras.Model) -> int:
     """Counts MACs with TensorFlow's graph profiler, as a check on `count` that shares no code.
 
     The result is half of the profiler's FLOPs of convolutions and matrix products for a batch of
-    one image. Gated branches are in the graph without a condition, so that all of them count;
-    what a model puts inside conditions or loops itself does not.
+    one image. It counts the padding of dilated convolutions, which `count` does not. Gated branches
+    are in the graph without a condition, so that all of them count; what a model puts inside
+    conditions itself does not.
 
     Args:
         model: as for `count`.
@@ -148,7 +165,8 @@ def graph_macs(model: keras.Model) -> int:
         MACs for one image with all optional parts on.
 
     Raises:
-        ValueError: as for `count`.
+        ValueError: the layers of the model cannot be followed, an input size is open, or the graph
+            holds an operation that the profiler does not count, such as `Einsum` or a loop.
         RuntimeError: Keras runs on another backend than TensorFlow.
 
     Example:
@@ -184,7 +202,7 @@ def inference_network(model: keras.Model) -> keras.Model:
 
 def _check_followed(network: Any, model: Any) -> None:
     """Refuses a network whose layers cannot be followed; `model` is what the user gave."""
-    if not (isinstance(network, keras.Model) and isinstance(network, keras.Function)):
+    if not keras_private.runs_its_graph(network):
         raise ValueError(
             f"{getattr(model, 'name', model)!r} is a {type(model).__name__} whose layers cannot be "
             "followed; give a model of the zoo, a functional one, keras.Model(inputs, outputs), or "
@@ -206,6 +224,11 @@ def _graph_flops(traced: Any) -> int:
     """Counts the FLOPs of convolutions and matrix products in a TensorFlow graph."""
     import tensorflow as tf
 
+    if uncounted := sorted({op.type for op in traced.get_operations()} & set(UNCOUNTED)):
+        raise ValueError(
+            f"TensorFlow's profiler gives no FLOPs to {', '.join(uncounted)}, which this network "
+            "runs; use count"
+        )
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
     with contextlib.redirect_stderr(io.StringIO()):

@@ -137,6 +137,7 @@ def measure(
     images: np.ndarray,
     batch_size: int = 32,
     progress: Callable[[int], Any] = lambda done: None,
+    called: str = "measure",
 ) -> Measurement:
     """Runs a network on images and counts what each of them costs.
 
@@ -149,6 +150,7 @@ def measure(
             [0, 255]; an array, or images in files, of which two batches are in memory at a time.
         batch_size: number of images that run at once.
         progress: called with the number of images that are done.
+        called: name of the function that an error about the images names.
 
     Returns:
         A `Measurement`.
@@ -161,7 +163,7 @@ def measure(
         >>> measured = profile.measure(zoo.load("resnet20"), images)
         >>> measured.mean_macs, measured.mean_execution_rate
     """
-    return measure_each([model], images, batch_size, progress)[0]
+    return measure_each([model], images, batch_size, progress, called)[0]
 
 
 def measure_each(
@@ -169,6 +171,7 @@ def measure_each(
     images: np.ndarray,
     batch_size: int = 32,
     progress: Callable[[int], Any] = lambda done: None,
+    called: str = "measure",
 ) -> list[Measurement]:
     """Does for several networks what `measure` does for one, and reads each image once for all.
 
@@ -177,6 +180,7 @@ def measure_each(
         images: see `measure`.
         batch_size: number of images that run at once.
         progress: called with the number of images that are done.
+        called: see `measure`.
 
     Returns:
         A `Measurement` for each network.
@@ -190,17 +194,23 @@ def measure_each(
     """
     batch_size = whole_number("batch_size", batch_size)
     worst = [count(model).macs for model in models]
+    for model in models:
+        if len(model.inputs) != 1:
+            raise ValueError(
+                f"{called} takes a network with one input, images; {model.name!r} has "
+                f"{len(model.inputs)} inputs"
+            )
     shapes = {tuple(model.input_shape[1:]) for model in models}
     for shape in shapes:
         if getattr(images, "ndim", None) != 4 or tuple(images.shape[1:]) != shape:
-            images = checked_images(images, shape)
+            images = checked_images(images, shape, called)
     if not len(images):
-        checked_images(images, next(iter(shapes)))
+        checked_images(images, next(iter(shapes)), called)
     found: list[list[PerImage]] = [[] for _ in models]
     done = 0
     for chunk in _chunks(images, batch_size):
         for model, results in zip(models, found, strict=True):
-            checked = checked_images(chunk, tuple(model.input_shape[1:]))
+            checked = checked_images(chunk, tuple(model.input_shape[1:]), called)
             results.append(interface(model).run_images(checked, batch_size))
         done += len(chunk)
         progress(done)

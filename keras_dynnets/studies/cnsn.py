@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_dynnets import zoo
-from keras_dynnets.core import cost, graph
+from keras_dynnets.core import cost
 from keras_dynnets.core.arguments import whole_number
 from keras_dynnets.core.deployable import with_own_weights
 from keras_dynnets.families.cnsn.model import CNSN
@@ -35,7 +35,7 @@ class Detached:
         params: number of trainable values.
         macs: MACs for one image.
         operations: operations for one image in the paper's convention (see
-            `cost.layer_operations`).
+            `cost.call_operations`).
         printed: the same as the paper prints it, in 1e9.
         accuracy: top-1 accuracy on CIFAR-10 in the paper, in %.
     """
@@ -78,7 +78,7 @@ def cnsn_table(build: Callable[..., Any] = zoo.load) -> list[Detached]:
     for name, (theirs, printed, accuracy) in PRINTED.items():
         part = model.part(name)
         counted = count(part)
-        operations = sum(cost.layer_operations(*call) for call in graph.calls(part))
+        operations = sum(map(cost.call_operations, cost.calls(part)))
         rows.append(
             Detached(name, theirs, counted.params, counted.macs, operations, printed, accuracy)
         )

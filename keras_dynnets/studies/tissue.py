@@ -89,7 +89,7 @@ class Ours:
         data: name of its data set.
         printed: the row.
         params: number of trainable values.
-        flops: FLOPs for one image in the paper's convention (see `cost.layer_flops`).
+        flops: FLOPs for one image in the paper's convention (see `cost.call_flops`).
         ce: computation efficiency by our counts and the paper's accuracies.
         se: storage efficiency by our counts and the paper's accuracies.
     """

@@ -51,7 +51,8 @@ def evaluate(
     images: Any = split.images  # an array, or files that are indexed like one
     batch_size = images_a_step(split) if batch_size is None else batch_size
     parts = interface(model).evaluated_parts()
-    measured, *others = measure_each([model, *parts.values()], images, batch_size, progress)
+    networks = [model, *parts.values()]
+    measured, *others = measure_each(networks, images, batch_size, progress, called="evaluate")
     of_parts = dict(zip(parts, others, strict=True))
 
     def accuracy(found: Measurement) -> float:

@@ -1,11 +1,11 @@
 """The places where a network can be cut so that one feature map is all that the rest needs."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import keras
 
 from keras_dynnets.core import cost, graph
+from keras_dynnets.core.symbolic import Call
 from keras_dynnets.families.cnsn.step_down_conv import StepDownConv2D
 
 PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
@@ -146,7 +146,7 @@ class Cuts:
         return tensor
 
     def _points(self) -> list[CutPoint]:
-        macs = [_macs(node) for node in self.nodes]
+        macs = [_macs(call) for call in cost.own_calls(self.network)]
         names = [node.operation.name for node in self.nodes]
         image = self.images.shape[1:]
         points = []
@@ -177,15 +177,9 @@ class Cuts:
         return shape[0] <= image[0] and shape[1] <= image[1]
 
 
-def _macs(node: Any) -> int | None:
+def _macs(call: Call) -> int | None:
     """Counts the MACs of a call for one image; None where they are not known."""
-    layer = node.operation
-    if not isinstance(layer, keras.Layer):
-        return 0
-    inner = graph.inference(layer)
     try:
-        if isinstance(inner, keras.Function):
-            return sum(cost.layer_macs(*call) for call in graph.calls(inner))
-        return cost.layer_macs(layer, node.arguments.keras_tensors[0].shape)
+        return cost.call_macs(call)
     except ValueError:
         return None

@@ -1,13 +1,14 @@
 """Which layers of a CNN get generated kernels, and which segments of it can be dropped."""
 
+import functools
 from typing import Any
 
 import keras
 
 from keras_dynnets.core import cost
-from keras_dynnets.core.cost import CONVOLUTIONS
 from keras_dynnets.core.folding import can_fold
 from keras_dynnets.core.graph import CallGraph, image_call_graph
+from keras_dynnets.core.layer_kinds import CONVOLUTIONS
 from keras_dynnets.families.puppet.segments import segments_of
 
 
@@ -35,6 +36,7 @@ class Plan:
     def __init__(self, network: keras.Model):
         graph = image_call_graph(network, "puppeteer")
         self.network, nodes = graph.network, graph.nodes
+        self._calls = nodes
         layers = list(
             dict.fromkeys(n.operation for n in nodes if isinstance(n.operation, keras.Layer))
         )
@@ -77,11 +79,13 @@ class Plan:
         Args:
             dropped: number of segments that are dropped.
         """
-        return sum(
-            cost.layer_macs(node.operation, node.arguments.keras_tensors[0].shape)
-            for node in self._nodes(dropped)
-            if isinstance(node.operation, keras.Layer)
-        )
+        return sum(self._macs[node] for node in self._nodes(dropped))
+
+    @functools.cached_property
+    def _macs(self) -> dict[Any, int]:
+        """The MACs of every call."""
+        calls = cost.own_calls(self.network)
+        return dict(zip(self._calls, map(cost.call_macs, calls), strict=True))
 
     def _nodes(self, dropped: int) -> list[Any]:
         """Lists the calls that run."""
