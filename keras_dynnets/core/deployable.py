@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import keras
 
+from keras_dynnets.core.copying import rebuilt
 from keras_dynnets.core.cost import Costed
 
 
@@ -65,7 +66,7 @@ def with_own_weights(model: keras.Model) -> keras.Model:
         return model
     for layer, plain in shared.items():
         plain.name = layer.name
-    model = keras.models.clone_model(model, clone_function=lambda layer: shared.get(layer, layer))
+    model = rebuilt(model, lambda layer: shared.get(layer, layer))
     for layer, plain in shared.items():
         plain.set_weights([keras.ops.convert_to_numpy(v) for v in layer.values()])
     return model

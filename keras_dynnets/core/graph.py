@@ -1,5 +1,6 @@
 """What calls what in a functional Keras model."""
 
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,16 +40,32 @@ def functional(model: keras.Model, task: str) -> keras.Model:
     Raises:
         ValueError: `model` is of another kind, or a `Sequential` without an input shape.
     """
+    takes = f"{task} takes a functional or Sequential Keras model"
     if isinstance(model, keras.Sequential) and not model.built:
         raise ValueError(
-            f"this Sequential has no input shape yet: model.build(input_shape), then {task}"
+            f"{takes} of a known input shape, and this Sequential has no input shape yet: begin it "
+            "with keras.Input(shape), or call model.build(input_shape)"
         )
     network = keras_private.functional_inside(model)
-    if not keras_private.is_plain_functional(network):
+    if keras_private.is_plain_functional(network):
+        return network
+    if isinstance(model, DynamicModel):
         raise ValueError(
-            f"{task} takes a functional or Sequential Keras model, not {type(model).__name__}"
+            f"{takes}, not {type(model).__name__}, which is dynamic already: give the plain "
+            "network that it was made of, or model.inference_network()"
         )
-    return network
+    if isinstance(model, keras.Model):
+        raise ValueError(
+            f"{takes}, not {type(model).__name__}, whose layers it cannot follow: build it as "
+            "keras.Model(inputs, outputs)"
+        )
+    if isinstance(model, (str, os.PathLike)):
+        raise ValueError(
+            f"{takes}, not {type(model).__name__} {str(model)!r}: load it, "
+            f"keras.models.load_model({str(model)!r}) or keras_dynnets.zoo.load({str(model)!r})"
+        )
+    what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+    raise ValueError(f"{takes}, not {what}: build one, keras.Model(inputs, outputs)")
 
 
 def inference(model: Any) -> Any:
@@ -170,10 +187,21 @@ def image_call_graph(model: keras.Model, task: str) -> CallGraph:
     """
     network = functional(model, task)
     shapes = [tensor.shape for tensor in network.inputs]
-    one_image = len(shapes) == 1 and len(shapes[0]) == 4 and None not in shapes[0][1:]
-    if not one_image or len(network.outputs) != 1:
+    takes = (
+        f"{task} takes a network with one input, images of a fixed size, (batch, height, width, "
+        f"channels), and one output; {network.name!r} has "
+    )
+    if len(shapes) != 1:
+        raise ValueError(f"{takes}{len(shapes)} inputs: give the part of it that reads the images")
+    if len(shapes[0]) != 4:
+        raise ValueError(f"{takes}an input {shapes[0]}: add the missing axis, 1 channel for gray")
+    if None in shapes[0][1:]:
         raise ValueError(
-            f"{task} takes a network with one input, images of a fixed size, and one output; "
-            f"{network.name!r} has inputs {shapes} and {len(network.outputs)} outputs"
+            f"{takes}an input {shapes[0]}: build it on keras.Input with numbers for all sizes"
+        )
+    if len(network.outputs) != 1:
+        raise ValueError(
+            f"{takes}{len(network.outputs)} outputs: choose one, keras.Model(model.input, "
+            "model.outputs[0])"
         )
     return CallGraph(network)

@@ -63,6 +63,14 @@ def call_takes_training(layer: keras.Layer) -> bool:
     return layer._call_has_training_arg
 
 
+def copied_lambda(layer: Any, **changes: Any) -> keras.Layer:
+    """Gives a `Lambda` of the same function as another one, with some arguments changed."""
+    own = dict(name=layer.name, trainable=layer.trainable, dtype=layer.dtype_policy)
+    return keras.layers.Lambda(
+        layer.function, layer._output_shape, layer.mask, layer.arguments, **{**own, **changes}
+    )
+
+
 def add_loss(layer: keras.Layer, loss: Any) -> None:
     """Adds a loss to a functional model, whose own `add_loss` refuses to."""
     keras.layers.Layer.add_loss(layer, loss)

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_dynnets.core import graph, keras_private
+from keras_dynnets.core.copying import copied, rebuilt
 from keras_dynnets.core.deployable import Deployable, with_own_weights
 from keras_dynnets.core.dynamic import DynamicModel
 from keras_dynnets.core.folding import can_fold, for_kernel, transform_of
@@ -100,7 +101,7 @@ class _Deployment:
                 return self.network(inner)
             return self._copy(layer, norms)
 
-        deployed = keras.models.clone_model(network, clone_function=clone, call_function=_call)
+        deployed = rebuilt(network, clone, _call)
         self._set_weights()
         for layer in deployed.layers:
             if self.half and isinstance(layer, keras.layers.Rescaling):
@@ -120,7 +121,7 @@ class _Deployment:
         """Gives a float32 copy of a layer, whose weights are set when it is built."""
         if not isinstance(layer, keras.layers.Layer):
             return layer  # an operation of keras.ops, without a state
-        config = {**layer.get_config(), "dtype": "float32"}
+        changes: dict[str, Any] = {"dtype": "float32"}
         folded_away = layer in norms and norms[layer] is None
         if folded_away or isinstance(layer, keras.layers.Dropout):
             return keras.layers.Identity(name=layer.name, dtype="float32")
@@ -132,18 +133,18 @@ class _Deployment:
             self.pending[copy] = _beyond(layer, norms[norms[layer]])
             return copy
         if layer in norms:
-            config["use_bias"] = True
+            changes["use_bias"] = True
             weights = _folded(layer, norms[layer])
         # Keras sends grouped convolutions through XLA, which ONNX does not know.
         if type(layer) is keras.layers.Conv2D and layer.groups > 1:
-            layer = GroupedConv2D.from_config(config)
+            layer = copied(layer, GroupedConv2D, **changes)
         if isinstance(layer, GroupedConv2D):
             # Packed now: a converter would leave the packing of the kernel in the file.
             rule = self.target.packing if self.target else packing
-            packed, config["groups"] = layer.packed(weights[0], rule)
-            config["pack"] = 1
+            packed, changes["groups"] = layer.packed(weights[0], rule)
+            changes["pack"] = 1
             weights = [np.asarray(packed), *weights[1:]]
-        copy = type(layer).from_config(config)
+        copy = copied(layer, **changes)
         self.pending[copy] = weights
         return copy
 

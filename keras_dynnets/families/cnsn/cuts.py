@@ -1,14 +1,15 @@
 """The places where a network can be cut so that one feature map is all that the rest needs."""
 
+import functools
 from dataclasses import dataclass, field
 
 import keras
 
 from keras_dynnets.core import cost, graph
 from keras_dynnets.core.symbolic import Call
+from keras_dynnets.families.cnsn.cut_names import nearest_first, places_of
+from keras_dynnets.families.cnsn.preprocessing import Preprocessing
 from keras_dynnets.families.cnsn.step_down_conv import StepDownConv2D
-
-PREPROCESSING = (keras.layers.Rescaling, keras.layers.Normalization)
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,8 @@ class CutPoint:
     Attributes:
         name: name of the layer whose result the sub-model starts from.
         shape: shape of that result, (height, width, channels).
-        macs: MACs of the sub-model for one image, its step-down convolution included; None where
-            the cost of a layer is not known.
+        macs: MACs of the sub-model for one image, its step-down convolution and what it reads
+            included; None where the cost of a layer is not known.
         kernel_size: (height, width) of the kernel of the step-down convolution.
         strides: (height, width) of its stride.
         position: index of the layer's call among the calls of the network, in running order.
@@ -49,7 +50,8 @@ def cut_points(model: keras.Model) -> list[CutPoint]:
         A list of `CutPoint`.
 
     Raises:
-        ValueError: the model is of another kind.
+        ValueError: the model is of another kind, or prepares its images in several ways (see
+            `CNSN`).
 
     Example:
         >>> for point in cnsn.cut_points(zoo.load("resnet18_cifar", weights=None)):
@@ -58,7 +60,7 @@ def cut_points(model: keras.Model) -> list[CutPoint]:
     Reference: Fuengfusin and Tamukoh, JRNAL 8(1), 2021, doi 10.2991/jrnal.k.210521.012, section
     2.2. The rule for legal cuts is not in the paper.
     """
-    return Cuts(model).points
+    return Cuts(model, task="cut_points").points
 
 
 class Cuts:
@@ -66,22 +68,42 @@ class Cuts:
 
     Args:
         model: a functional or `Sequential` Keras model from images of a fixed size to one output.
+        preprocessing: name of the last layer or operation before the step-down convolutions; None
+            for all that stands before the first layer with weights.
+        task: what was called, for error messages.
 
     Attributes:
         network: the functional model.
         graph: its `CallGraph`.
         nodes: its calls in running order, without those of the inputs.
-        images: the tensor that a step-down convolution reads: the input, or the result of the
-            preprocessing layers (`Rescaling`, `Normalization`) at the start.
-        points: the legal cuts in running order.
+        preprocessing: its calls before the first layers with weights, a `Preprocessing`.
     """
 
-    def __init__(self, model: keras.Model):
-        self.graph = graph.image_call_graph(model, "a network to detach")
+    def __init__(
+        self, model: keras.Model, preprocessing: str | None = None, task: str = "detachable"
+    ):
+        self.graph = graph.image_call_graph(model, task)
         self.network, self.nodes = self.graph.network, self.graph.nodes
-        self.images = self._preprocessed()
+        for node in self.nodes:
+            if getattr(node.operation, "data_format", None) == "channels_first":
+                raise ValueError(
+                    f"{task} takes networks with channels last, and layer {node.operation.name!r} "
+                    f"of {self.network.name} has channels first: build it with "
+                    'data_format="channels_last"'
+                )
+        self.preprocessing = Preprocessing(self.graph)
+        self.read_name = preprocessing
         self.needed_besides = self.graph.needed_besides()
-        self.points = self._points()
+
+    @functools.cached_property
+    def images(self) -> keras.KerasTensor:
+        """The tensor that a step-down convolution reads: the images behind the preprocessing."""
+        return self.preprocessing.find(self.read_name)
+
+    @functools.cached_property
+    def points(self) -> list[CutPoint]:
+        """The legal cuts in running order."""
+        return self._points()
 
     def tail(self, point: CutPoint) -> list:
         """Gives the calls behind a cut."""
@@ -89,29 +111,24 @@ class Cuts:
 
     def body(self) -> list:
         """Gives the calls behind the preprocessing."""
-        first = next(
-            i for i, node in enumerate(self.nodes) if self.images in node.arguments.keras_tensors
-        )
-        return self.nodes[first:]
+        return [node for node in self.nodes if node not in self.preprocessing.nodes]
 
     def find(self, cut: str) -> CutPoint:
         """Finds the legal cut behind a layer or behind a block.
 
         Args:
-            cut: name of a layer, or of a block, which is cut behind the last of its layers: those
-                whose names start with `cut` and an underscore.
+            cut: name of a layer, or of a block, which is cut behind the last of its layers (see
+                `cut_names.places_of`).
 
         Raises:
             ValueError: there is no such layer, or the cut is not legal; the message names the
                 nearest legal cuts.
         """
-        names = [node.operation.name for node in self.nodes]
-        places = [i for i, name in enumerate(names) if name == cut]
-        places = places or [i for i, name in enumerate(names) if name.startswith(f"{cut}_")][-1:]
+        places = places_of(cut, [node.operation for node in self.nodes])
         if not places:
             raise ValueError(
-                f"{self.network.name} has no layer {cut!r}, nor a block of that name; "
-                f"{self._nearest(None)}"
+                f"{self.network.name} has no layer {cut!r}, nor a block of that name; legal cuts "
+                f"are {nearest_first(cut, [point.name for point in self.points])}"
             )
         place = places[-1]
         for point in self.points:
@@ -124,37 +141,30 @@ class Cuts:
         else:
             reason = "its result is no feature map of known size, or nothing would be left out"
         raise ValueError(
-            f"{self.network.name} cannot be cut behind {names[place]!r}: {reason}; "
-            f"{self._nearest(place)}"
+            f"{self.network.name} cannot be cut behind {self.nodes[place].operation.name!r}: "
+            f"{reason}; {self._nearest(place)}"
         )
 
-    def _nearest(self, place: int | None) -> str:
-        """Names the legal cuts next to the call at `place`, or all of them."""
-        if place is None:
-            return f"legal cuts are {', '.join(repr(p.name) for p in self.points) or 'none'}"
+    def _nearest(self, place: int) -> str:
+        """Names the legal cuts next to the call at `place`."""
         before = [p.name for p in self.points if p.position < place][-1:]
         after = [p.name for p in self.points if p.position > place][:1]
         return f"the nearest legal cuts are {', '.join(map(repr, before + after)) or 'none'}"
 
-    def _preprocessed(self) -> keras.KerasTensor:
-        """Gives the images behind the preprocessing layers at the start of the network."""
-        tensor = self.network.inputs[0]
-        readers = self.graph.readers(tensor)
-        while len(readers) == 1 and isinstance(readers[0].operation, PREPROCESSING):
-            tensor = readers[0].outputs[0]
-            readers = self.graph.readers(tensor)
-        return tensor
-
     def _points(self) -> list[CutPoint]:
         macs = [_macs(call) for call in cost.own_calls(self.network)]
         names = [node.operation.name for node in self.nodes]
-        image = self.images.shape[1:]
+        image, before = self.images.shape[1:], self.preprocessing.nodes
+        read = self.preprocessing.needed_for(self.images)
+        spent: list[int | None] = []  # what a cut leaves out
         points = []
         for i, node in enumerate(self.nodes):
-            spent, left = macs[: i + 1], macs[i + 1 :]
+            spent += [] if node in before else [macs[i]]
+            left = macs[i + 1 :]
             free = all(n == 0 for n in spent)  # only preprocessing would be left out
             if free or not left or names.count(names[i]) > 1 or not self._separates(i):
                 continue
+            left += [macs[self.nodes.index(node)] for node in read]
             shape = node.outputs[0].shape[1:]
             step_down = StepDownConv2D.between(image, shape)
             kernel_size, strides = step_down.kernel_size, step_down.strides

@@ -20,6 +20,7 @@ from keras_dynnets.families.cnsn.checks import (
     checked_widths,
 )
 from keras_dynnets.families.cnsn.cuts import Cuts
+from keras_dynnets.families.cnsn.earlier_files import as_in_0_1
 from keras_dynnets.families.cnsn.multi_model import MultiModel
 from keras_dynnets.families.cnsn.sub_models import build_sub_models
 
@@ -46,8 +47,10 @@ class CNSN(MultiModel):
     Args:
         base: keras.Model, functional or `Sequential`, from images of a fixed size to logits.
         cuts: list of str, names of the layers behind which the base is cut, in running order, or
-            of blocks, whose layers have names that start with the name of the block (see
-            `cut_points`).
+            of blocks. A block is two layers or more that follow each other and whose names begin
+            with its name and an underscore, such as "stage1" for "stage1_conv" and "stage1_pool";
+            it is cut behind its last layer. Layers that are only numbered, such as "conv2d" and
+            "conv2d_5", are no block. `cut_points` lists the legal cuts.
         widths: float or list of float, shares of the filters, in (0, 1]; 1 is always among them.
         batch_norm: str, "own" for statistics of its own for every model, or "shared" for those
             of the base in its sub-models at full width.
@@ -57,6 +60,11 @@ class CNSN(MultiModel):
             with the softened predictions of the base, times the square of the temperature; 0 for
             none.
         temperature: float, what logits are divided by to soften predictions.
+        preprocessing: str, name of the layer or operation whose result the step-down convolutions
+            read; that of the input stands for the images as they are. None for what the first
+            layer with weights reads: all that stands before it, such as `Rescaling`, `x / 255`,
+            `RandomFlip` or `Resizing`, then belongs to every model, and random layers draw once
+            for all of them.
         **kwargs: arguments of `keras.Model`, such as `name`.
 
     Input shape: (batch, height, width, channels), the input shape of the base.
@@ -66,7 +74,8 @@ class CNSN(MultiModel):
     Raises:
         ValueError: a cut is illegal (the message names the nearest legal cuts) or out of order, a
             width is outside (0, 1], leaves a layer no filters or is one that a layer cannot run
-            at, or another argument is out of range.
+            at, or another argument is out of range; layers with weights read images that are
+            prepared in different ways, and `preprocessing` names none of them.
 
     Example:
         >>> model = CNSN(base, cuts=["stage1_pool", "stage3_pool"])
@@ -89,11 +98,14 @@ class CNSN(MultiModel):
         loss_weights: Mapping[str, float] | Sequence[float] | None = None,
         distillation: float = 0.0,
         temperature: float = 3.0,
+        preprocessing: str | None = None,
         **kwargs: Any,
     ):
         if isinstance(cuts, str):
             raise ValueError(f"cuts are a list of names, not one: cuts=[{cuts!r}]")
-        found = Cuts(base)
+        if not isinstance(cuts, Sequence):
+            raise ValueError(f"cuts are a list of names, such as ['stage1'], not {cuts!r}")
+        found = Cuts(base, preprocessing)
         points = [found.find(cut) for cut in cuts]
         check_order(points, cuts)
         widths, distillation = checked_widths(plain(widths)), plain(distillation)
@@ -114,6 +126,7 @@ class CNSN(MultiModel):
         self.batch_norm = batch_norm
         self.distillation = distillation
         self.temperature = temperature
+        self.preprocessing = found.preprocessing.name_of(found.images) if points else None
         self.names = tuple(outputs)
         self.loss_weights = checked_weights(loss_weights, self.names)
         self._places = places
@@ -255,6 +268,7 @@ class CNSN(MultiModel):
             "loss_weights": self.loss_weights,
             "distillation": self.distillation,
             "temperature": self.temperature,
+            "preprocessing": self.preprocessing,
             "accuracy": self.accuracy,
             "name": self.name,
             "frozen": [layer.name for layer in self.layers if not layer.trainable],
@@ -266,6 +280,8 @@ class CNSN(MultiModel):
         config = dict(config)
         accuracy, frozen = config.pop("accuracy", {}), config.pop("frozen", ())
         base = keras.saving.deserialize_keras_object(config.pop("base"), custom_objects)
+        if "preprocessing" not in config:
+            config |= as_in_0_1(base, config["cuts"])
         model = cls(base, **config)
         model.accuracy = accuracy
         for layer in model.layers:

@@ -15,7 +15,7 @@ NETWORKS = {  # name of the base: its builder, the places where it is cut
 }
 
 
-@takes_options_of(CNSN, supplied=("base", "cuts"))
+@takes_options_of(CNSN, supplied=("base", "cuts", "preprocessing"))
 def detachable_network(
     network: str,
     num_classes: int,

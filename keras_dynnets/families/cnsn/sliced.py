@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_dynnets.core.copying import copied
 from keras_dynnets.core.deployable import SharesWeights
 from keras_dynnets.layers.batch_normalization import BatchNormalization
 
@@ -39,11 +40,11 @@ class Sliced(SharesWeights, keras.layers.Layer):
         return cls(**{**config, "of": keras.saving.deserialize_keras_object(config["of"])})
 
     def stand_in(self) -> keras.Layer:
-        return type(self.of).from_config(self._plain_config())
+        return copied(self.of, **self._plain_size())
 
-    def _plain_config(self) -> dict[str, Any]:
-        """Gives the config of the plain layer that computes the same."""
-        raise NotImplementedError(f"{type(self).__name__} must define _plain_config()")
+    def _plain_size(self) -> dict[str, Any]:
+        """Gives what the config of the plain layer that computes the same has otherwise."""
+        raise NotImplementedError(f"{type(self).__name__} must define _plain_size()")
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         return self.stand_in().compute_output_shape(input_shape)
@@ -84,11 +85,9 @@ class SlicedConv2D(Sliced):
         outputs = conv(inputs, kernel, of.strides, of.padding, of.data_format, of.dilation_rate)
         return of.activation(outputs + bias[0] if bias else outputs)
 
-    def _plain_config(self) -> dict[str, Any]:
-        config = self.of.get_config()
-        if isinstance(self.of, keras.layers.DepthwiseConv2D):
-            return config
-        return {**config, "filters": len(self.writes)}
+    def _plain_size(self) -> dict[str, Any]:
+        depthwise = isinstance(self.of, keras.layers.DepthwiseConv2D)
+        return {} if depthwise else {"filters": len(self.writes)}
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
@@ -121,8 +120,8 @@ class SlicedDense(Sliced):
         outputs = ops.matmul(inputs, kernel)
         return self.of.activation(outputs + bias[0] if bias else outputs)
 
-    def _plain_config(self) -> dict[str, Any]:
-        return {**self.of.get_config(), "units": len(self.writes)}
+    def _plain_size(self) -> dict[str, Any]:
+        return {"units": len(self.writes)}
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")

@@ -1,6 +1,7 @@
 """A network on a part of its channels, with the weights of the whole."""
 
-from collections.abc import Iterable, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from math import floor
 from typing import Any
 
@@ -68,6 +69,7 @@ class Slicer:
         self.width = width
         self.name = name
         self.made = made
+        self.own: dict[tuple, keras.Layer] = {}  # further layers of this model alone
         self.kept: dict[int, Channels] = {}
         self.last = _last_layers(network)
 
@@ -93,9 +95,24 @@ class Slicer:
         """
         key = layer, reads, writes
         if key not in self.made:
-            name = f"{layer.name}_w{round(100 * self.width)}"
+            name = _numbered(f"{layer.name}_w{round(100 * self.width)}", layer, self.made)
             self.made[key] = kind(layer, reads, writes, name=name)
         return self.made[key]
+
+    def _layer(
+        self, make: Callable[[str], keras.Layer], layer: keras.Layer, reads: Channels
+    ) -> Any:
+        """Gives the layer of this model for all calls of `layer` on the same channels.
+
+        Args:
+            make: makes the layer, of the given name.
+            layer: the layer of the whole network.
+            reads: channels of its input that there are.
+        """
+        key = layer, reads
+        if key not in self.own:
+            self.own[key] = make(_numbered(f"{layer.name}_{self.name}", layer, self.own))
+        return self.own[key]
 
     def _sliced(self, node: Any) -> Any:
         """Gives what is called in place of a node's operation, and notes the channels it gives."""
@@ -115,8 +132,8 @@ class Slicer:
         operation, output = node.operation, node.outputs[0]
         inputs = node.arguments.keras_tensors
         if isinstance(operation, keras.layers.BatchNormalization) and _on_last(operation, output):
-            name = self._named(operation)
-            return SlicedBatchNormalization(operation, reads[0], name=name), reads[0]
+            norm = functools.partial(SlicedBatchNormalization, operation, reads[0])
+            return self._layer(lambda name: norm(name=name), operation, reads[0]), reads[0]
         complete = all(r == all_channels(x) for r, x in zip(reads, inputs, strict=True))
         full = getattr(operation, "groups", 1) == 1 and _channels_last(operation)
         if type(operation) in WITH_FILTERS and full:
@@ -148,7 +165,8 @@ class Slicer:
             ]
         if isinstance(operation, keras.layers.Reshape) and output.shape[1:] == (1, 1, size):
             shape = (1, 1, len(reads[0]))
-            return keras.layers.Reshape(shape, name=self._named(operation)), reads[0]
+            reshape = functools.partial(keras.layers.Reshape, shape)
+            return self._layer(lambda name: reshape(name=name), operation, reads[0]), reads[0]
         raise ValueError(
             f"{_cannot(operation)}: widths are for convolutions without groups, Dense, "
             "BatchNormalization and layers that treat every channel alike; leave out widths"
@@ -170,8 +188,11 @@ class Slicer:
             )
         return tuple(range(left))
 
-    def _named(self, layer: keras.Layer) -> str:
-        return f"{layer.name}_{self.name}"
+
+def _numbered(name: str, layer: keras.Layer, made: Iterable[tuple]) -> str:
+    """Gives a name with a number where others were made of the layer, for other channels."""
+    others = sum(of is layer for of, *_ in made)
+    return f"{name}_{others + 1}" if others else name
 
 
 def all_channels(tensor: keras.KerasTensor) -> Channels:

@@ -41,7 +41,7 @@ def build_sub_models(
         made: dict[tuple, Sliced] = {}
         base = Slicer(network, width, f"base{suffix}", made)
         if width < 1:
-            values = {id(found.images): found.images}
+            values: dict = dict(found.preprocessing.values)
             base.run(found.body(), values)
             outputs[base.name] = values[id(network.outputs[0])]
         else:

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from keras_dynnets.core.copying import rebuilt
 from keras_dynnets.families.dmnn.model import DMNN
 from keras_dynnets.families.dmnn.multi_path import MultiPath
 from keras_dynnets.families.dmnn.path_controller import PathController
@@ -75,7 +76,5 @@ def without_gates(model: DMNN) -> keras.Model:
             [shortcut, *(path(inputs) for path in layer.paths)]
         )
 
-    plain = keras.models.clone_model(
-        network, clone_function=lambda layer: layer, call_function=call
-    )
+    plain = rebuilt(network, lambda layer: layer, call)
     return keras.Model(plain.input, plain.output["logits"], name=f"{model.name}_without_gates")

@@ -55,7 +55,7 @@ class BranchRun:
                 state = self._run(segment, values, state, found, states)
             else:
                 state = self._run_unless_dropped(segment, values, state, found)
-        rows = [found[i] for i in range(len(puppet.norms))]
+        rows = [_mean(found[i]) for i in range(len(puppet.norms))]
         statistics = ops.concatenate(rows, axis=1) if rows else self.stored
         return values[id(network.outputs[0])], statistics
 
@@ -73,7 +73,7 @@ class BranchRun:
             segment: the segment.
             values: tensors by the ids of the template's symbolic tensors; gets the results.
             state: state of the equation before the segment.
-            found: statistics by the index of the norm; gets those of the norms that ran.
+            found: lists of statistics by the index of the norm; gets those of every call that ran.
             states: states by the convolutions that ran before, which may run again; gets those
                 of the segment.
 
@@ -112,7 +112,11 @@ class BranchRun:
         def run() -> tuple[Any, Any, list]:
             inner, used = {id(segment.source): x}, {}
             after = self._run(segment, inner, state, used, {})
-            return ops.cast(inner[id(segment.target)], x.dtype), after, [used[i] for i in norms]
+            return (
+                ops.cast(inner[id(segment.target)], x.dtype),
+                after,
+                [_mean(used[i]) for i in norms],
+            )
 
         def skip() -> tuple[Any, Any, list]:
             return x, state, [self.stored[:, puppet.norm_slices[i]] for i in norms]
@@ -120,7 +124,8 @@ class BranchRun:
         dropped = value_of(puppet.branches, self.index, "dropped", "int32")
         result, state, used = _either(dropped <= segment.drop_order, run, skip)
         values[id(segment.target)] = result
-        found |= dict(zip(norms, used, strict=True))
+        for i, statistics in zip(norms, used, strict=True):
+            found.setdefault(i, []).append(statistics)
         return state
 
     def _normalise(self, index: int, found: dict, x: Any, **unused: Any) -> Any:
@@ -128,8 +133,14 @@ class BranchRun:
         statistics = self.statistics
         if statistics is not None:
             statistics = statistics[:, self.puppet.norm_slices[index]]
-        x, found[index] = self.puppet.norms[index](x, statistics=statistics)
+        x, used = self.puppet.norms[index](x, statistics=statistics)
+        found.setdefault(index, []).append(used)
         return x
+
+
+def _mean(statistics: list[Any]) -> Any:
+    """Gives the mean of the statistics of all calls of a norm."""
+    return sum(statistics[1:], statistics[0]) / len(statistics) if statistics[1:] else statistics[0]
 
 
 def _either(condition: Any, run: Any, skip: Any) -> Any:

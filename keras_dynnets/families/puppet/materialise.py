@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_dynnets.core import graph
+from keras_dynnets.core.copying import copied
 from keras_dynnets.core.folding import for_kernel, scale_and_shift
 from keras_dynnets.families.puppet.puppet_layer import Puppet
 
@@ -68,19 +69,19 @@ def materialised(puppet: Puppet, index: int, name: str) -> keras.Model:
             return layer  # an operation of keras.ops, which has no state
         if layer in plan.folds.values():
             return keras.layers.Identity(name=layer.name)
-        config = layer.get_config()
+        changes = {}
         if layer in kernels:
-            config["use_bias"] = layer in folded
+            changes["use_bias"] = layer in folded
             weights = [kernels[layer]]
             if layer in folded:
                 scale, bias = folded[layer]
                 weights = [kernels[layer] * scale, bias]
         elif layer in norms:
-            config |= {"center": False, "scale": False}
+            changes = {"center": False, "scale": False}
             weights = list(norms[layer])
         else:
             weights = layer.get_weights()
-        copy = type(layer).from_config(config)
+        copy = copied(layer, **changes)
         contents[copy] = weights
         return copy
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_dynnets.core import cost
+from keras_dynnets.core.copying import copied
 from keras_dynnets.core.folding import can_fold
 from keras_dynnets.core.graph import CallGraph, image_call_graph
 from keras_dynnets.core.layer_kinds import CONVOLUTIONS
@@ -50,6 +51,8 @@ class Plan:
         self.norms = [layer for layer in layers if _is_norm(layer)]
         replaced = {*self.convolutions, *self.norms}
         self.kept = [layer for layer in layers if layer not in replaced]
+        for layer in self.kept:
+            copied(layer)  # inference copies it: what cannot be copied is refused now
         self.folds = _folds(graph, self.convolutions)
         self.segments = segments_of(graph, set(self.convolutions))
         self.droppable = sum(segment.drop_order is not None for segment in self.segments)

@@ -1,11 +1,13 @@
 """The stacked form of a user's own CNN."""
 
+import functools
 import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
 
+from keras_dynnets.core.copying import copied, copied_call, rebuilt
 from keras_dynnets.core.graph import functional, set_weights
 from keras_dynnets.families.tissue.convolutions import ConvolutionGraph
 from keras_dynnets.families.tissue.units import Unit
@@ -165,31 +167,27 @@ def _rebuilt(network: keras.Model, graph: ConvolutionGraph, places: Places) -> k
 
     def clone(layer: Any) -> Any:
         if layer.name not in places:
-            is_layer = isinstance(layer, keras.layers.Layer)
-            return type(layer).from_config(layer.get_config()) if is_layer else layer
+            return copied_call(layer)
         groups, unit = places[layer.name]
-        config = {**layer.get_config(), "groups": groups, "trainable": True}
+        units = functools.partial(copied, layer, GroupedConv2D, groups=groups, trainable=True)
         if len(unit) == 3:
-            first = GroupedConv2D.from_config(
-                {
-                    **config,
-                    "filters": groups * unit[1],
-                    "strides": 1,
-                    "name": f"{layer.name}_units",
-                    "activation": "linear",
-                }
+            first = units(
+                filters=groups * unit[1],
+                strides=1,
+                name=f"{layer.name}_units",
+                activation="linear",
             )
             before[layer.name] = [first, *graph.followers(layer)]
-        return GroupedConv2D.from_config({**config, "filters": groups * unit[-1]})
+        return units(filters=groups * unit[-1])
 
     def call(layer: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         for earlier in before.get(layer.name, []):
             x = earlier(x)
         return layer(x, *args, **kwargs)
 
-    rebuilt = keras.models.clone_model(network, clone_function=clone, call_function=call)
+    new = rebuilt(network, clone, call)
     for layer in (layer for layer in network.layers if layer.weights):
-        copy = rebuilt.get_layer(layer.name)
+        copy = new.get_layer(layer.name)
         if [w.shape for w in copy.weights] == [w.shape for w in layer.weights]:
             set_weights(copy, layer.get_weights())
-    return rebuilt
+    return new

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_dynnets.core.copying import copied
 from keras_dynnets.core.graph import CallGraph, is_activation
 
 DROPOUTS = (keras.layers.Dropout, keras.layers.SpatialDropout2D)
@@ -157,4 +158,4 @@ def _between(operation: Any) -> bool:
 
 def _renamed(layer: keras.Layer, name: str) -> keras.Layer:
     """Gives a trainable copy of a layer with another name."""
-    return type(layer).from_config({**layer.get_config(), "name": name, "trainable": True})
+    return copied(layer, name=name, trainable=True)
