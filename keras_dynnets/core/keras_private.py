@@ -60,8 +60,8 @@ def twin(layer: keras.Layer) -> keras.Layer:
     for store, (_, values) in layer._tracker.config.items():
         for value in values:
             other._tracker.add_to_store(store, value)
-    for key, value in vars(layer).items():
-        if key not in own and type(value).__name__.startswith("Tracked"):
+    for key, value in list(vars(other).items()):
+        if type(value).__name__.startswith("Tracked"):
             vars(other)[key] = type(value)(value, other._tracker)
     if layer._tracker.locked:
         other._lock_state()
