@@ -1,7 +1,7 @@
 """The only file that uses names of Keras and TensorFlow that are not public."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -51,6 +51,52 @@ def learned_variables(layer: keras.Layer) -> list:
     The public `trainable_weights` leaves out frozen layers.
     """
     return [v for inner in flattened_layers(layer) for v in inner._trainable_variables]
+
+
+def twin(layer: keras.Layer) -> keras.Layer:
+    """Gives another layer on the same variables and sub-layers, which has been called nowhere yet.
+
+    What is changed of one of the two afterwards (`trainable`, `quantize`) leaves the other as it
+    is, save that Keras keeps in each variable whether it is trained.
+    """
+    kind: Any = type(layer)
+    other = kind.__new__(kind)  # its own `build` and `quantize`, which Keras wraps
+    tracked = ("_trainable_variables", "_non_trainable_variables", "_layers", "_metrics")
+    own = {"build", "quantize", "_tracker", "_seed_generators", *tracked}
+    vars(other).update((key, value) for key, value in vars(layer).items() if key not in own)
+    vars(other).update(_inbound_nodes=[], _outbound_nodes=[], _losses=[], _loss_ids=set())
+    other._initialize_tracker()
+    for store, (_, values) in layer._tracker.config.items():
+        for value in values:
+            other._tracker.add_to_store(store, value)
+    for key, value in list(vars(other).items()):
+        if type(value).__name__.startswith("Tracked"):
+            vars(other)[key] = type(value)(value, other._tracker)
+    if layer._tracker.locked:
+        other._lock_state()
+    return other
+
+
+def adopt_variables(layer: keras.Layer, variables: Iterable) -> None:
+    """Adds variables of another layer to those that training learns of `layer`."""
+    locked, layer._tracker.locked = layer._tracker.locked, False
+    for variable in variables:
+        if not layer._tracker.is_in_store("trainable_variables", variable):
+            layer._tracker.add_to_store("trainable_variables", variable)
+    layer._tracker.locked = locked
+
+
+def set_untracked(layer: keras.Layer, name: str, value: Any) -> None:
+    """Sets an attribute of a layer that does not become a part of the layer.
+
+    It can be set before Keras's `__init__` has run.
+    """
+    object.__setattr__(layer, name, value)
+
+
+def set_own_flag(layer: keras.Layer, trainable: bool) -> None:
+    """Says whether a layer is trainable without changing its variables and sub-layers."""
+    layer._trainable = bool(trainable)
 
 
 def takes_training(operation: Any) -> bool:
@@ -147,3 +193,20 @@ def symbols_for_values() -> Iterator[None]:
         backend.convert_to_tensor = convert
         for name, operator in kept.items():
             setattr(keras.Variable, name, operator)
+
+
+class Uncloned:
+    """A functional model that `keras.models.clone_model` must not copy layer by layer.
+
+    Mixed into a subclass of `keras.Model`.
+    """
+
+    def why_not_cloned(self) -> str:
+        """Gives the message of the error, with what to do instead."""
+        raise NotImplementedError(f"{type(self).__name__} must define why_not_cloned()")
+
+    def _run_through_graph(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        for given in (*args, *kwargs.values()):
+            if str(getattr(given, "__module__", "")).endswith(".models.cloning"):
+                raise ValueError(self.why_not_cloned())
+        return super()._run_through_graph(inputs, *args, **kwargs)  # pyright: ignore

@@ -1,6 +1,5 @@
 """CNSN: a network that detaches into smaller ones, all of them on the same weights."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,8 @@ from keras_dynnets.families.cnsn.checks import (
 from keras_dynnets.families.cnsn.cuts import Cuts
 from keras_dynnets.families.cnsn.earlier_files import as_in_0_1
 from keras_dynnets.families.cnsn.multi_model import MultiModel
+from keras_dynnets.families.cnsn.parts import plain_copy, with_own_layers
+from keras_dynnets.families.cnsn.sliced import Slice
 from keras_dynnets.families.cnsn.sub_models import build_sub_models
 
 
@@ -118,8 +119,10 @@ class CNSN(MultiModel):
         check_distillation(distillation, temperature, network)
         if batch_norm == "own":
             check_norms(found)
-        arguments = {"name": base.name, **kwargs, "inputs": network.inputs[0], "outputs": outputs}
-        super().__init__(**arguments)
+        super().__init__(network.inputs[0], outputs, **{"name": base.name, **kwargs})
+        for layer in self.layers:
+            if isinstance(layer, Slice):
+                layer.decides = False  # the layers of the base do
         self.base = network
         self.cuts = tuple(cuts)
         self.widths = widths
@@ -127,18 +130,25 @@ class CNSN(MultiModel):
         self.distillation = distillation
         self.temperature = temperature
         self.preprocessing = found.preprocessing.name_of(found.images) if points else None
-        self.names = tuple(outputs)
         self.loss_weights = checked_weights(loss_weights, self.names)
         self._places = places
 
     # ---- detaching
 
-    def detach(self, sub_model: int = 0, width: float = 1.0) -> keras.Model:
-        """Gives a sub-model as a plain functional model that shares its variables with this one.
+    def detach(self, sub_model: int = 0, width: float = 1.0, copy: bool = False) -> keras.Model:
+        """Gives a sub-model as a functional model.
+
+        Its layers are its own, and its variables are those of this model: what trains one trains
+        the other. Keras keeps in each variable whether it is trained, so that freezing a layer of
+        either freezes its variables in both, but a batch norm keeps its statistics only in the
+        model whose own layer is frozen.
 
         Args:
             sub_model: 0 for the base, i for what follows the i-th cut.
             width: one of `widths`.
+            copy: whether to copy the weights that the sub-model uses, into plain layers of its
+                own with the names that they have in the base. The result is independent of this
+                model, and its file is as small as its weights.
 
         Raises:
             ValueError: there is no such sub-model or width.
@@ -150,7 +160,8 @@ class CNSN(MultiModel):
                 f"there is no sub-model {sub_model!r} at width {width!r}; sub-models go from 0, "
                 f"the base, to {len(self.cuts)}, widths are {', '.join(map(str, self.widths))}"
             )
-        part = self.part(self.names[self._places.index((sub_model, width))])
+        name = self.names[self._places.index((sub_model, width))]
+        part = plain_copy(self._network(name)) if copy else self.part(name)
         return name_classes(part, names_of_classes(self))
 
     def part(self, name: str) -> keras.Model:
@@ -164,7 +175,11 @@ class CNSN(MultiModel):
         """
         if name not in self.names:
             raise ValueError(f"there is no model {name!r}; there are {', '.join(self.names)}")
-        logits = keras_private.structured_outputs(self)[name]
+        return with_own_layers(self._network(name))
+
+    def _network(self, name: str) -> keras.Model:
+        """Gives a model on the layers that all models share."""
+        logits = keras_private.structured_outputs(self.joint)[name]
         return keras.Model(self.input, logits, name=f"{self.name}_{name}")
 
     def place(self, name: str) -> tuple[int, float]:
@@ -182,13 +197,9 @@ class CNSN(MultiModel):
         """Names of the models, the base first."""
         return self.names
 
-    @property
-    def logits_tensor(self) -> keras.KerasTensor:
-        return self.output["base"]
-
     def inference_network(self) -> keras.Model:
         """Gives the base, which `predict` runs."""
-        return self.part("base")
+        return self._network("base")
 
     def deployments(self, **options: Any) -> Deployment:
         """Gives what an exported file holds: every model as a signature, every weight once.
@@ -202,7 +213,7 @@ class CNSN(MultiModel):
         refuse_options(self.name, options)
         return Deployment(
             self.name,
-            {name: self.part(name) for name in self.names},
+            {name: self._network(name) for name in self.names},
             precisions=("fp32", "fp16"),
             reason=f"int8 is for one network a file; export a part of {self.name}: model.detach(i)",
             class_names=names_of_classes(self),
@@ -222,22 +233,6 @@ class CNSN(MultiModel):
         if "sub_models" in validation:
             self.accuracy = validation["sub_models"]
 
-    # ---- running
-
-    @functools.cached_property
-    def _base_part(self) -> keras.Model:
-        return self.inference_network()
-
-    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if self._all_parts:
-            return super().call(inputs, training=training, mask=mask)
-        return self._base_part(inputs, training=training)
-
-    def compute_output_spec(
-        self, inputs: Any, training: bool | None = None, mask: Any = None
-    ) -> keras.KerasTensor:
-        return super().compute_output_spec(inputs, training=training, mask=mask)["base"]
-
     def calibrate(self, x: np.ndarray, batch_size: int = 100) -> None:
         """Sets all batch-norm statistics by one pass of every model over images.
 
@@ -255,7 +250,7 @@ class CNSN(MultiModel):
         Reference: Yu and Huang, Universally Slimmable Networks, arXiv 1903.05134 (post-statistics
         of batch normalization).
         """
-        set_statistics((self.part(name) for name in self.names), x, batch_size)
+        set_statistics((self._network(name) for name in self.names), x, batch_size)
 
     # ---- config
 
@@ -271,7 +266,11 @@ class CNSN(MultiModel):
             "preprocessing": self.preprocessing,
             "accuracy": self.accuracy,
             "name": self.name,
+            "trainable": self.trainable,
             "frozen": [layer.name for layer in self.layers if not layer.trainable],
+            "frozen_variables": [
+                i for i, v in enumerate(self._learned_variables()) if not v.trainable
+            ],
         }
 
     @classmethod
@@ -279,14 +278,24 @@ class CNSN(MultiModel):
         """Makes a model from the result of `get_config`, with the same layers frozen."""
         config = dict(config)
         accuracy, frozen = config.pop("accuracy", {}), config.pop("frozen", ())
+        frozen_variables = config.pop("frozen_variables", ())
         base = keras.saving.deserialize_keras_object(config.pop("base"), custom_objects)
         if "preprocessing" not in config:
             config |= as_in_0_1(base, config["cuts"])
         model = cls(base, **config)
         model.accuracy = accuracy
         for layer in model.layers:
-            layer.trainable = layer.name not in frozen
+            if layer.name in frozen:
+                layer.trainable = False
+        learned = model._learned_variables()
+        for i in frozen_variables:
+            learned[i].trainable = False
         return model
+
+    def _learned_variables(self) -> list:
+        """Lists the variables that training learns, frozen ones included."""
+        variables = {id(v): v for v in keras_private.learned_variables(self.joint)}
+        return list(variables.values())
 
 
 def detachable(

@@ -1,22 +1,41 @@
-"""Training of several models that are outputs of one network."""
+"""Training of several models for the same task on the same images."""
 
+import threading
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_dynnets.core import keras_private
 from keras_dynnets.core.dynamic import DynamicModel
 from keras_dynnets.families.cnsn.checks import checked_weights
+from keras_dynnets.families.cnsn.metrics import for_each_model
 
 
-class MultiModel(DynamicModel, keras.Model):
-    """A functional model whose outputs, by name, are the logits of models for the same task.
+class _Steps(threading.local):
+    """The models whose own training or test step the current thread runs."""
+
+    models: tuple[keras.Model, ...] = ()
+
+
+_steps = _Steps()
+
+
+class MultiModel(keras_private.Uncloned, DynamicModel, keras.Model):
+    """A functional model, the base, that has other models for the same task beside it.
 
     A training step runs all models on the same batch and adds their losses (CNSN, section 2.3,
-    eq. 1). The first model is "base"; the others can learn from its predictions too.
+    eq. 1). Everything else runs the base. The others can learn from its predictions.
+
+    Args:
+        images: the symbolic input of all models.
+        outputs: the symbolic logits of each model by its name, "base" first.
+        **kwargs: arguments of `keras.Model`, such as `name`.
 
     Attributes:
+        joint: the functional model of all models, whose outputs are the logits by name.
         names: names of the models, "base" first.
         loss_weights: weight of the loss of each model, in this order.
         distillation: weight of the cross-entropy with the softened predictions of the base.
@@ -28,8 +47,64 @@ class MultiModel(DynamicModel, keras.Model):
     distillation: float
     temperature: float
 
-    _all_parts = False  # whether a call gives the logits of all models by name
+    joint: keras.Model
     _accuracy: tuple[tuple[str, float], ...] = ()
+
+    def __init__(
+        self, images: keras.KerasTensor, outputs: Mapping[str, keras.KerasTensor], **kwargs: Any
+    ):
+        joint = keras.Model(images, dict(outputs), name="joint")
+        # Untracked, since its layers are tracked as those of this model, in the order of files.
+        keras_private.set_untracked(self, "joint", joint)
+        arguments = {"inputs": images, "outputs": outputs["base"], **kwargs}
+        super().__init__(**arguments)
+        self.names = tuple(outputs)
+
+    @property
+    def layers(self) -> list[keras.Layer]:
+        """The layers of all models, with the last one of the base at the end.
+
+        Files number the layers of each class in this order.
+        """
+        last = [op for op in self.operations if isinstance(op, keras.Layer)][-1]
+        return [*(layer for layer in self.joint.layers if layer is not last), last]
+
+    def why_not_cloned(self) -> str:
+        return (
+            f"clone_model copies layer by layer and would lose what the models of {self.name!r} "
+            "share; make a whole copy by type(model).from_config(model.get_config()), or clone a "
+            "part, clone_model(model.detach(i))"
+        )
+
+    def quantize(self, mode: Any = None, config: Any = None, **kwargs: Any) -> None:
+        """Refuses, since Keras would change layers whose weights other layers use a part of.
+
+        Args:
+            mode: see `keras.Model.quantize`.
+            config: see `keras.Model.quantize`.
+            **kwargs: see `keras.Model.quantize`.
+
+        Raises:
+            ValueError: always; the message says what to do instead.
+        """
+        raise ValueError(
+            f"the models of {self.name!r} share their weights and are not quantized in place; "
+            "export one with export_model(model.detach(i), path, precision='int8', "
+            "calibration=images), or quantize a copy, model.detach(i, copy=True)"
+        )
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        if any(model is self for model in _steps.models):
+            return self.joint.call(inputs, training=training, mask=mask)
+        if training and self.trainable_variables:
+            warnings.warn(
+                f"{self.name!r} is trained as a layer of another model or by a loop of your own, "
+                f"which trains its base alone, not {', '.join(self.names[1:])}: train it by its "
+                "own fit, with augmentation in the data or in the base before it is made "
+                "detachable; or set trainable = False",
+                stacklevel=2,
+            )
+        return super().call(inputs, training=training, mask=mask)
 
     @property
     def accuracy(self) -> dict[str, float]:
@@ -51,18 +126,19 @@ class MultiModel(DynamicModel, keras.Model):
         self._accuracy = tuple((name, float(value)) for name, value in values.items())
 
     def train_step(self, *args: Any) -> Any:
-        return self._with_all_parts(super().train_step, args)
+        return self._own_step(super().train_step, args)
 
     def test_step(self, *args: Any) -> Any:
-        return self._with_all_parts(super().test_step, args)
+        return self._own_step(super().test_step, args)
 
-    def _with_all_parts(self, step: Callable, args: Sequence) -> Any:
-        """Runs a step in which a call of this model gives the logits of all models by name."""
-        self._all_parts = True
+    def _own_step(self, step: Callable, args: Sequence) -> Any:
+        """Runs a step in which this thread's calls of this model give all logits by name."""
+        before = _steps.models
+        _steps.models = (*before, self)
         try:
             return step(*args)
         finally:
-            self._all_parts = False
+            _steps.models = before
 
     def compile(
         self,
@@ -85,29 +161,19 @@ class MultiModel(DynamicModel, keras.Model):
             **kwargs: further arguments of `keras.Model.compile`.
 
         Raises:
-            ValueError: a dict or list is not for exactly the models in `names`.
+            ValueError: a dict or list is not for exactly the models in `names`, or a metric
+                cannot be copied for each of them.
         """
         weights = self.loss_weights if loss_weights is None else loss_weights
         weights = checked_weights(weights, self.names)
         super().compile(
             optimizer,
-            None if loss is None else self._for_each(loss),
-            metrics=metrics and self._for_each(metrics),
-            weighted_metrics=weighted_metrics and self._for_each(weighted_metrics),
+            None if loss is None else for_each_model(loss, self.names),
+            metrics=metrics and for_each_model(metrics, self.names),
+            weighted_metrics=weighted_metrics and for_each_model(weighted_metrics, self.names),
             loss_weights=dict(zip(self.names, weights, strict=True)),
             **kwargs,
         )
-
-    def _for_each(self, given: Any) -> dict[str, Any]:
-        """Gives losses or metrics by name; every model gets a metric object of its own."""
-        if not isinstance(given, dict):
-            return {name: keras.tree.map_structure(_copied, given) for name in self.names}
-        if set(given) != set(self.names):
-            raise ValueError(
-                f"losses and metrics by name are for all of {', '.join(self.names)}, not for "
-                f"{', '.join(map(str, given))}"
-            )
-        return given
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles the model as it was when it was saved.
@@ -171,10 +237,3 @@ class MultiModel(DynamicModel, keras.Model):
         if value is None or isinstance(value, dict):
             return value
         return dict.fromkeys(self.names, value)
-
-
-def _copied(metric: Any) -> Any:
-    """Gives a copy of a metric, which counts for one model; other objects unchanged."""
-    if isinstance(metric, keras.Metric):
-        return type(metric).from_config(metric.get_config())
-    return metric

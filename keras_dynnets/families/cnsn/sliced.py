@@ -8,11 +8,93 @@ import keras
 from keras import ops
 
 from keras_dynnets.core.copying import copied
+from keras_dynnets.core import keras_private
 from keras_dynnets.core.deployable import SharesWeights
 from keras_dynnets.layers.batch_normalization import BatchNormalization
 
 
-class Sliced(SharesWeights, keras.layers.Layer):
+class Slice(SharesWeights, keras.layers.Layer):
+    """What slices of all kinds have in common: the layer `of`, whose weights are used.
+
+    A slice has the trained variables of `of` among its own, but not `of` itself: `of` is no
+    sub-layer of it, and keeps its own `trainable`.
+
+    Attributes:
+        of: the layer whose weights are used, built.
+        decides: whether `trainable` of the slice says if the weights of `of` are trained. It does
+            where the slice stands for `of`; in a model that has `of` as a layer of its own, that
+            layer says it.
+    """
+
+    of: Any
+    decides = True
+
+    def use(self, of: keras.Layer) -> None:
+        """Takes the weights of a layer."""
+        keras_private.set_untracked(self, "of", of)
+        keras_private.adopt_variables(self, keras_private.learned_variables(of))
+
+    def twin(self) -> "Slice":
+        """Gives a slice that stands for `of`, on the same variables."""
+        other: Any = keras_private.twin(self)
+        keras_private.set_untracked(other, "of", keras_private.twin(self.of))
+        keras_private.set_own_flag(other, self.trainable and self.of.trainable)
+        other.decides = True
+        return other
+
+    @property
+    def trainable(self) -> bool:
+        """Whether the layer is trained."""
+        return keras.layers.Layer.trainable.fget(self)
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        if self.decides:
+            keras.layers.Layer.trainable.fset(self, value)
+        else:
+            keras_private.set_own_flag(self, value)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        layer = cls(**{**config, "of": keras.saving.deserialize_keras_object(config["of"])})
+        for variable in keras_private.learned_variables(layer.of):
+            variable.trainable = layer.trainable
+        return layer
+
+    def whole(self) -> Any:
+        """Gives `of`, whose weights must be those that it was built with.
+
+        Raises:
+            ValueError: `of` is quantized.
+        """
+        if getattr(self.of, "quantization_mode", None) is not None:
+            raise ValueError(
+                f"{self.of.name!r} is quantized, and {self.name!r} uses a part of its weights as "
+                "they were; export a part with precision='int8' instead"
+            )
+        return self.of
+
+    def __dir__(self) -> list[str]:
+        """Lists the attributes, which Keras follows to save what they hold.
+
+        Where `of` is a layer of the model itself, it is saved there.
+        """
+        return [name for name in super().__dir__() if name != "of" or self.decides]
+
+    def save_own_variables(self, store: Any) -> None:
+        for i, variable in enumerate(self.own_variables()):
+            store[str(i)] = variable
+
+    def load_own_variables(self, store: Any) -> None:
+        for i, variable in enumerate(self.own_variables()):
+            variable.assign(store[str(i)])
+
+    def own_variables(self) -> list[Any]:
+        """Lists the variables that are not those of `of`."""
+        return []
+
+
+class Sliced(Slice):
     """A layer that uses a part of another layer's kernel and bias.
 
     Args:
@@ -24,9 +106,9 @@ class Sliced(SharesWeights, keras.layers.Layer):
 
     def __init__(self, of: keras.Layer, reads: Sequence[int], writes: Sequence[int], **kwargs: Any):
         super().__init__(**{"dtype": of.dtype_policy, "name": f"{of.name}_sliced", **kwargs})
-        self.of = of
         self.reads = tuple(reads)
         self.writes = tuple(writes)
+        self.use(of)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Makes no weights, since `of` has them."""
@@ -34,10 +116,6 @@ class Sliced(SharesWeights, keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         of = keras.saving.serialize_keras_object(self.of)
         return {**super().get_config(), "of": of, "reads": self.reads, "writes": self.writes}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Sliced":
-        return cls(**{**config, "of": keras.saving.deserialize_keras_object(config["of"])})
 
     def stand_in(self) -> keras.Layer:
         return copied(self.of, **self._plain_size())
@@ -73,10 +151,11 @@ class SlicedConv2D(Sliced):
     """
 
     def values(self) -> list[Any]:
-        depthwise = isinstance(self.of, keras.layers.DepthwiseConv2D)
-        kernel = taken(self.of.kernel, self.reads, 2)
+        of = self.whole()
+        depthwise = isinstance(of, keras.layers.DepthwiseConv2D)
+        kernel = taken(of.kernel, self.reads, 2)
         values = [kernel if depthwise else taken(kernel, self.writes, 3)]
-        return [*values, taken(self.of.bias, self.writes, 0)] if self.of.use_bias else values
+        return [*values, taken(of.bias, self.writes, 0)] if of.use_bias else values
 
     def call(self, inputs: Any) -> Any:
         of = self.of
@@ -112,8 +191,9 @@ class SlicedDense(Sliced):
     """
 
     def values(self) -> list[Any]:
-        kernel = taken(taken(self.of.kernel, self.reads, 0), self.writes, 1)
-        return [kernel, taken(self.of.bias, self.writes, 0)] if self.of.use_bias else [kernel]
+        of = self.whole()
+        kernel = taken(taken(of.kernel, self.reads, 0), self.writes, 1)
+        return [kernel, taken(of.bias, self.writes, 0)] if of.use_bias else [kernel]
 
     def call(self, inputs: Any) -> Any:
         kernel, *bias = [ops.cast(v, self.compute_dtype) for v in self.values()]
@@ -125,7 +205,7 @@ class SlicedDense(Sliced):
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
-class SlicedBatchNormalization(SharesWeights, BatchNormalization):
+class SlicedBatchNormalization(Slice, BatchNormalization):
     """A batch norm with statistics of its own and another layer's scale and offset.
 
     Args:
@@ -154,8 +234,8 @@ class SlicedBatchNormalization(SharesWeights, BatchNormalization):
             "dtype": of.dtype_policy,
         }
         super().__init__(**{**own, "name": f"{of.name}_sliced", **kwargs})
-        self.of = of
         self.reads = tuple(reads)
+        self.use(of)
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         self.scale = self.center = False  # otherwise Keras would make a new scale and offset
@@ -195,9 +275,8 @@ class SlicedBatchNormalization(SharesWeights, BatchNormalization):
         of = keras.saving.serialize_keras_object(self.of)
         return {**config, "momentum": self.momentum, "of": of, "reads": self.reads}
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "SlicedBatchNormalization":
-        return cls(**{**config, "of": keras.saving.deserialize_keras_object(config["of"])})
+    def own_variables(self) -> list[Any]:
+        return [self.moving_mean, self.moving_variance]
 
 
 def taken(variable: Any, channels: tuple[int, ...], axis: int) -> Any:
