@@ -7,8 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_dynnets.core.copying import copied
 from keras_dynnets.core import keras_private
+from keras_dynnets.core.copying import copied
 from keras_dynnets.core.deployable import SharesWeights
 from keras_dynnets.layers.batch_normalization import BatchNormalization
 
