@@ -5,6 +5,7 @@ Example:
     >>> results = train(find_recipe("resnet20", "cifar10"), "runs/resnet20-cifar10")
 """
 
+from keras_dynnets.core.freezing import freeze, unfreeze
 from keras_dynnets.training.data.batches import Batches
 from keras_dynnets.training.data.datasets import load_data
 from keras_dynnets.training.evaluation import evaluate
@@ -18,7 +19,9 @@ __all__ = [
     "Recipe",
     "evaluate",
     "find_recipe",
+    "freeze",
     "load_data",
     "run_data",
     "train",
+    "unfreeze",
 ]
