@@ -20,17 +20,20 @@ _MODULES = (
     "training",
     "zoo",
 )
+_FUNCTIONS = {"freeze": "core.freezing", "unfreeze": "core.freezing"}
 
 
 def __getattr__(name: str):
-    """Imports a public module when it is first used."""
+    """Imports a public module or function when it is first used."""
+    if name in _FUNCTIONS:
+        return getattr(importlib.import_module(f"{__name__}.{_FUNCTIONS[name]}"), name)
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_MODULES})
+    return sorted({*globals(), *_MODULES, *_FUNCTIONS})
 
 
 # Keras loads a saved model only if the classes in it are registered. The command line registers

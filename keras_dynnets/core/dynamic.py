@@ -120,6 +120,51 @@ class DynamicModel:
     """
 
     part_names: tuple[str, ...] = ()  # names of the networks that `part` gives
+    name: str
+
+    # ---- methods of `keras.Model` that cannot be right for a family
+
+    def quantize(self, mode: Any = None, config: Any = None, **options: Any) -> None:
+        """Refuses, because Keras would change some of the layers and not those that matter.
+
+        Args:
+            mode: see `keras.Model.quantize`.
+            config: see there.
+            **options: see there.
+
+        Raises:
+            ValueError: always, before anything changes.
+        """
+        raise ValueError(
+            f"{self.name} is not quantized in place: Keras would change only some of its layers. "
+            "Export it in a smaller precision instead: keras_dynnets.export.export_model(model, "
+            "'model.tflite', precision='int8', calibration=images), or precision='fp16' for a "
+            "network with gates or several networks"
+        )
+
+    def export(
+        self, filepath: Any, format: str = "tf_saved_model", *args: Any, **options: Any
+    ) -> Any:
+        """Exports as `keras.Model.export` does, in the one format in which that is right.
+
+        Args:
+            filepath: see `keras.Model.export`.
+            format: "tf_saved_model".
+            *args: see `keras.Model.export`.
+            **options: see there.
+
+        Raises:
+            ValueError: another format, before anything is written.
+        """
+        if format != "tf_saved_model":
+            raise ValueError(
+                f"Keras's own export to {format!r} does not write a file of {self.name} that gives "
+                "the right answers; use keras_dynnets.export.export_model(model, path), which "
+                "writes and verifies .tflite and .onnx files and SavedModels"
+            )
+        return super().export(filepath, format, *args, **options)  # pyright: ignore
+
+    # ---- what families answer
 
     def keras_model(self) -> Any:
         """Gives the Keras model that this interface is of.
@@ -137,6 +182,10 @@ class DynamicModel:
         """The symbolic output that is the logits."""
         outputs = self.keras_model().output
         return outputs["logits"] if isinstance(outputs, dict) else outputs
+
+    def head_layers(self) -> list[keras.Layer]:
+        """Gives the layers that compute the logits: of each output the last ones with weights."""
+        return keras_private.layers_with_weights_before(self.keras_model().outputs)
 
     def cost_plan(self) -> CostPlan:
         """Gives what `count` reads."""

@@ -50,7 +50,31 @@ def learned_variables(layer: keras.Layer) -> list:
 
     The public `trainable_weights` leaves out frozen layers.
     """
-    return [v for inner in flattened_layers(layer) for v in inner._trainable_variables]
+    return [v for inner in flattened_layers(layer) for v in own_learned_variables(inner)]
+
+
+def own_learned_variables(layer: keras.Layer) -> list:
+    """Gives the variables that training learns of a layer itself, not of layers inside it."""
+    return list(layer._trainable_variables)
+
+
+def layers_with_weights_before(tensors: Any) -> list[keras.Layer]:
+    """Gives the last layers with weights on every way to some symbolic tensors.
+
+    Models on the way are entered.
+    """
+    found = {}
+    waiting = list(keras.tree.flatten(tensors))
+    while waiting:
+        operation, index, _ = waiting.pop()._keras_history
+        inner = functional_inside(operation)
+        if is_functional(inner):
+            waiting += keras.tree.flatten(inner.outputs)
+        elif getattr(operation, "weights", None):
+            found[id(operation)] = operation
+        else:
+            waiting += operation._inbound_nodes[index].arguments.keras_tensors
+    return list(found.values())
 
 
 def twin(layer: keras.Layer) -> keras.Layer:

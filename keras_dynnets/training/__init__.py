@@ -5,6 +5,7 @@ Example:
     >>> results = train(find_recipe("resnet20", "cifar10"), "runs/resnet20-cifar10")
 """
 
+from keras_dynnets.core.freezing import freeze, unfreeze
 from keras_dynnets.training.data.batches import Batches
 from keras_dynnets.training.data.checking import FolderReport, check_folder
 from keras_dynnets.training.data.datasets import load_data
@@ -23,7 +24,9 @@ __all__ = [
     "check_folder",
     "evaluate",
     "find_recipe",
+    "freeze",
     "load_data",
     "run_data",
     "train",
+    "unfreeze",
 ]

@@ -69,9 +69,13 @@ def trained(entry):
         controller.logits.kernel.assign(0.01 * controller.logits.kernel)
     x, y = images_for(model, 12, seed=9), tf.constant(labels(12, CLASSES))
     with tf.GradientTape() as tape:
-        outputs = settling_pass(
-            keras.Model(model.input, keras_private.structured_outputs(model)), x
+        gated = isinstance(model, DMNN)
+        network = (
+            model.training_network()
+            if gated
+            else keras.Model(model.input, keras_private.structured_outputs(model))
         )
+        outputs = settling_pass(network, x)
         loss = model.compute_loss(x, y, outputs)
     gradients = tape.gradient(loss, [w.value for w in model.trainable_weights])
     unreached = [

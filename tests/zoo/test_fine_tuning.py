@@ -9,6 +9,8 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import keras_dynnets
+from keras_dynnets import zoo
 from keras_dynnets.training import Recipe
 
 PAGE = (Path(__file__).parents[2] / "docs" / "fine-tuning.md").read_text()
@@ -51,6 +53,23 @@ def test_the_page_runs(photos, caplog):
     assert (photos / "all.tflite").is_file()
     x = next(iter(names["validation"]))[0].numpy()
     np.testing.assert_allclose(names["small"](x), names["model"].detach(2)(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_steps_of_freezing_train_what_they_say():
+    """The numbers of tensors in section 2, and which tensors they are."""
+    _, block, _ = blocks("python")
+    model = zoo.load("dmnn20", weights=None, num_classes=3)
+    every = {w.path for w in model.trainable_weights}
+    steps = re.findall(r"^(keras_dynnets\.freeze\(.*?\))  # (.*)$", block, re.MULTILINE)
+    said = [int(re.search(r"(\d+)[a-z ]* tensors? train", comment)[1]) for _, comment in steps]
+    trained = []
+    for step, _ in steps:
+        count = eval(step, {"model": model, "keras_dynnets": keras_dynnets})
+        trained.append({w.path for w in model.trainable_weights})
+        assert count == len(trained[-1])
+    assert [len(paths) for paths in trained] == said
+    assert trained[0] == {"logits/kernel", "logits/bias"}
+    assert trained[1] == {path for path in every if "_controller/" not in path}
 
 
 def test_its_recipe_is_one():

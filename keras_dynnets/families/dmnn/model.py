@@ -1,6 +1,8 @@
 """DMNN: residual networks whose blocks are divided into gated sub-blocks."""
 
+import contextvars
 import types
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,12 +20,18 @@ from keras_dynnets.core.dynamic import (
     TrainingPlan,
     refuse_options,
 )
+from keras_dynnets.core.freezing import freeze_positions, frozen_positions
 from keras_dynnets.families.dmnn import losses
 from keras_dynnets.families.dmnn.network import BACKBONES, check_arguments, gated_network
+from keras_dynnets.families.dmnn.path_controller import with_resource_loss
 from keras_dynnets.families.dmnn.recipe import FollowSchedule, GateSchedule
 from keras_dynnets.families.dmnn.settings import GateSettings
 
 __all__ = ["BACKBONES", "DMNN"]
+
+# The model whose own training or evaluation step runs. A context variable is each thread's own, so
+# that a `predict` in one thread is not changed by a `fit` in another.
+_STEPPING: contextvars.ContextVar = contextvars.ContextVar("stepping", default=None)
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
@@ -41,9 +49,11 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
     sub-blocks that ran, and `macs_share`, the MACs of the whole network in parts of those with all
     sub-blocks on. Under a `tf.distribute` strategy both are those of the global batch.
 
-    A `.keras` file keeps everything but `execution`. To copy a model, use
-    `DMNN.from_config(model.get_config())`: `keras.models.clone_model` gives the bare functional
-    network, with gates and without the losses.
+    `evaluate`, and the validation in `fit`, report the same two of the images that they see.
+
+    A `.keras` file keeps everything but `execution`. To copy a model, use `copy.deepcopy(model)`,
+    or `DMNN.from_config(model.get_config())` for new weights: `keras.models.clone_model` gives the
+    bare functional network, which gives the same logits and trains without the losses.
 
     Deviations from the paper:
 
@@ -88,8 +98,6 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
     Reference: Su et al., Dynamic Multi-path Neural Network, arXiv 1902.10949.
     """
 
-    _in_train_step = False
-
     def __init__(
         self,
         backbone: str = "resnet50",
@@ -117,8 +125,15 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
             logits_stddev,
             seed,
         )
-        super().__init__(inputs=gated.images, outputs=gated.outputs, **kwargs)  # pyright: ignore
-        self._measured = types.SimpleNamespace(network=None)  # hidden from Keras's saving
+        # The model's one output is its logits. Training and counting need the other results too, of
+        # a second network with the same layers, which the namespace hides from Keras's saving.
+        self._hidden = types.SimpleNamespace(
+            everything=keras.Model(gated.images, gated.outputs), outputs=gated.outputs
+        )
+        super().__init__(inputs=gated.images, outputs=gated.outputs["logits"], **kwargs)  # pyright: ignore
+        self._measured = types.SimpleNamespace(
+            network=None, warned=False
+        )  # hidden from Keras's saving
         self.backbone = backbone
         self.sub_blocks = sub_blocks
         self.num_classes = num_classes
@@ -137,21 +152,36 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
 
     # ---- running
 
+    @property
+    def layers(self) -> list:
+        """All layers, those that only training needs among them, in the order of saved files."""
+        return self._hidden.everything.layers
+
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        outputs = super().call(inputs, training=training, mask=mask)
-        if not training:
-            return outputs["logits"]
-        if self._in_train_step:
+        own_step = _STEPPING.get() is self
+        if not training and not own_step:
+            return super().call(inputs, training=training, mask=mask)
+        with with_resource_loss():
+            outputs = self._hidden.everything(inputs, training=training, mask=mask)
+        if own_step:
             return outputs  # for compute_loss and compute_metrics
         # Inside another model or in the user's own training loop the caller gets plain logits, and
         # finds the resource loss in `losses`.
         keras_private.add_loss(self, self.resource_weight * self._resource_loss(outputs["gates"]))
+        self._update_rates(outputs["gates"])
+        self._warn_of_lost_categories()
         return outputs["logits"]
 
-    def compute_output_spec(
-        self, inputs: Any, training: bool | None = None, mask: Any = None
-    ) -> keras.KerasTensor:
-        return super().compute_output_spec(inputs, training=training, mask=mask)["logits"]
+    def _warn_of_lost_categories(self) -> None:
+        """Says once that a training by another model's `fit` has no category loss."""
+        if self.categories is None or not self.trainable or self._measured.warned:
+            return
+        self._measured.warned = True
+        warnings.warn(
+            f"{self.name} trains inside another model or loop, which gives it no labels, so "
+            "without its category loss; train it by its own compile and fit to have it",
+            stacklevel=2,
+        )
 
     def with_gates(self) -> keras.Model:
         """Gives the network of inference with its gates as a second output.
@@ -160,10 +190,20 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
             A functional model that shares the layers of this one. Its outputs are "logits",
             (batch, num_classes), and "gates", (batch, blocks, sub_blocks) of 0 and 1.
         """
-        outputs = keras_private.structured_outputs(self)
+        outputs = self._hidden.outputs
         return keras.Model(
             self.input, {name: outputs[name] for name in ("logits", "gates")}, name=self.name
         )
+
+    def training_network(self) -> keras.Model:
+        """Gives the network that a training step runs.
+
+        Returns:
+            A functional model that shares the layers of this one. Its outputs are those of
+            `with_gates` and, where there are categories, "categories": the logits of each
+            controller for them, a list of (batch, number of categories).
+        """
+        return self._hidden.everything
 
     def macs_of(self, gates: np.ndarray) -> np.ndarray:
         """Counts the MACs that images need.
@@ -244,11 +284,18 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
     # ---- training
 
     def train_step(self, *args: Any) -> Any:
-        self._in_train_step = True
+        return self._own_step(super().train_step, args)
+
+    def test_step(self, *args: Any) -> Any:
+        return self._own_step(super().test_step, args)
+
+    def _own_step(self, step: Callable, args: tuple) -> Any:
+        """Runs a step of Keras's in which `call` gives all outputs."""
+        token = _STEPPING.set(self)
         try:
-            return super().train_step(*args)
+            return step(*args)
         finally:
-            self._in_train_step = False
+            _STEPPING.reset(token)
 
     def compute_loss(
         self,
@@ -261,6 +308,8 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
+        if not training:
+            return loss
         # `add_loss` will not do, because the replicas of a tf.distribute strategy share its list.
         resources = self.resource_weight * self._resource_loss(y_pred["gates"])
         loss += keras_private.scaled_for_replicas(self, resources)
@@ -278,19 +327,21 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
         self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
     ) -> dict[str, Any]:
         if isinstance(y_pred, dict):
-            rates = keras.ops.mean(keras.ops.cast(y_pred["gates"], "float32"), axis=0)
-            shares = losses.work_shares(rates, self.fixed_macs, self.path_macs)
-            for metric, share in zip(self._rates, shares, strict=True):
-                metric.update_state(share)
+            self._update_rates(y_pred["gates"])
             return super().compute_metrics(x, y, y_pred["logits"], sample_weight)
         results = super().compute_metrics(x, y, y_pred, sample_weight)
         own = [metric.name for metric in self._rates]
         return {name: value for name, value in results.items() if name not in own}
 
+    def _update_rates(self, gates: Any) -> None:
+        rates = keras.ops.mean(keras.ops.cast(gates, "float32"), axis=0)
+        shares = losses.work_shares(rates, self.fixed_macs, self.path_macs)
+        for metric, share in zip(self._rates, shares, strict=True):
+            metric.update_state(share)
+
     # ---- config
 
     def get_config(self) -> dict[str, Any]:
-        layers = enumerate(keras_private.flattened_layers(self))
         return {
             "backbone": self.backbone,
             "sub_blocks": self.sub_blocks,
@@ -304,7 +355,7 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
             "seed": self.seed,
             "name": self.name,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-            "frozen": [i for i, layer in layers if not layer.trainable],
+            "frozen": frozen_positions(self),
         }
 
     @classmethod
@@ -325,6 +376,5 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
             model = cls(**config)
         finally:
             keras.config.set_dtype_policy(policy)
-        for i, layer in enumerate(keras_private.flattened_layers(model)):
-            layer.trainable = i not in frozen  # outermost first: freezing a layer freezes its parts
+        freeze_positions(model, frozen)
         return model

@@ -1,5 +1,10 @@
 """The layer that decides which sub-blocks of a block run."""
 
+import contextlib
+import contextvars
+import types
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -7,11 +12,41 @@ from keras import ops
 
 from keras_dynnets.core import cost
 from keras_dynnets.core.cost import Costed
+from keras_dynnets.core.freezing import KeepsFrozen
 from keras_dynnets.families.dmnn.gumbel_gate import GumbelGate
+
+_HAS_LOSS: contextvars.ContextVar = contextvars.ContextVar("has_loss", default=False)
+
+
+@contextlib.contextmanager
+def with_resource_loss() -> Iterator[None]:
+    """Tells the controllers that run in a `with` block that their gates have a resource loss."""
+    token = _HAS_LOSS.set(True)
+    try:
+        yield
+    finally:
+        _HAS_LOSS.reset(token)
+
+
+class ExactDense(keras.layers.Dense):
+    """A fully connected layer that `quantize` of a model around it leaves as it is.
+
+    The least change of a controller's logits changes which sub-blocks run.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        # In place of Keras's own, which refuses a layer without weights: the first controller of a
+        # network has one.
+        self.quantize = self._not_quantized
+
+    def _not_quantized(self, mode: Any = None, **options: Any) -> None:
+        """Refuses, upon which Keras warns and goes on to the next layer."""
+        raise NotImplementedError(f"{self.path} decides what runs and is not quantized")
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
-class PathController(Costed, keras.layers.Layer):
+class PathController(KeepsFrozen, Costed, keras.layers.Layer):
     """Decides for each image which sub-blocks of a block run.
 
     The layer averages the block's input over height and width (equation 5), maps it to a small
@@ -85,19 +120,20 @@ class PathController(Costed, keras.layers.Layer):
         self.units = units
         self.logits_stddev = logits_stddev
         self.pool = keras.layers.GlobalAveragePooling2D(name="pool", dtype=self.dtype_policy)
-        self.embed_input = keras.layers.Dense(
-            units, "relu", name="embed_input", dtype=self.dtype_policy
-        )
-        self.embed_state = keras.layers.Dense(
+        self.embed_input = ExactDense(units, "relu", name="embed_input", dtype=self.dtype_policy)
+        self.embed_state = ExactDense(
             units, "relu", use_bias=False, name="embed_state", dtype=self.dtype_policy
         )
-        self.logits = keras.layers.Dense(
+        self.logits = ExactDense(
             2 * sub_blocks,
             kernel_initializer=keras.initializers.RandomNormal(stddev=logits_stddev),
             bias_initializer=_nearly_on,
             name="logits",
             dtype=self.dtype_policy,
         )
+        # Shared by the controllers of one network, so that one of them warns for all. A namespace
+        # is hidden from Keras's saving.
+        self.notice = types.SimpleNamespace(given=False)
         self.gate = GumbelGate(noise, seed, name="gate", dtype=self.dtype_policy)
 
     def build(
@@ -113,10 +149,13 @@ class PathController(Costed, keras.layers.Layer):
             self.embed_state.build((None, self.units))
         self.logits.build((None, self.units))
         self.gate.build((None, self.sub_blocks, 2))
+        self.freeze_again()
 
     def call(
         self, inputs: Any, state: Any = None, forced: Any = None, training: bool | None = None
     ) -> tuple[Any, Any]:
+        if training:
+            self._warn_without_loss()
         new_state = self.embed_input(self._pooled(inputs, training))
         if state is not None:
             new_state = new_state + self.embed_state(state)
@@ -130,6 +169,19 @@ class PathController(Costed, keras.layers.Layer):
         if forced is not None:
             advantage = advantage + forced
         return ops.cast(advantage > 0, self.compute_dtype), new_state
+
+    def _warn_without_loss(self) -> None:
+        """Says once for a network that its gates train without a resource loss."""
+        if _HAS_LOSS.get() or not self.trainable or self.notice.given:
+            return
+        self.notice.given = True
+        warnings.warn(
+            f"the gates of {self.name} and of the controllers after it train without a resource "
+            "loss, so nothing keeps the network's work near its target: call the whole model, "
+            "which adds the loss; for another number of classes make it with "
+            "zoo.load(..., num_classes=...); or freeze the controllers (trainable = False)",
+            stacklevel=2,
+        )
 
     def _pooled(self, inputs: Any, training: bool | None) -> Any:
         """Gives the mean over height and width, (batch, channels)."""

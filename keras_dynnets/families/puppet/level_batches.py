@@ -103,6 +103,8 @@ def by_level(dataset: Any, model: "PuppetCNN", batch_size: int) -> Any:
             f"{first.shape}; undo the batches with dataset.unbatch()"
         )
 
+    model.puppet.notice.given = True
+
     def level(image: Any, *rest: Any) -> Any:
         images = tf.cast(image, tf.float32)[None]
         return tf.cast(model.puppet.branch_of(model.puppet.rank(images))[0], tf.int64)

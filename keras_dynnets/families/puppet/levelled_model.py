@@ -147,7 +147,7 @@ class LevelledModel(keras.Model):
             seed = np.random.randint(2**31)
             levels = self.levels_of(arrays[0])
             batches = LevelBatches(arrays, levels, batch_size or BATCH_SIZE, shuffle, seed)
-            return super().fit(batches, validation_data=validation_data, **kwargs)
+            return self._fit(batches, validation_data=validation_data, **kwargs)
         if not self.ranked:
             raise ValueError(
                 f"{self.name} does not know the complexities of your training images; call "
@@ -157,7 +157,16 @@ class LevelledModel(keras.Model):
         kwargs |= dict(
             batch_size=batch_size, validation_split=validation_split, sample_weight=sample_weight
         )
-        return super().fit(x, y, validation_data=validation_data, shuffle=shuffle, **kwargs)
+        return self._fit(x, y, validation_data=validation_data, shuffle=shuffle, **kwargs)
+
+    def _fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Fits batches of one level, of which the layer need not warn."""
+        notice = self.puppet.notice
+        before, notice.given = notice.given, True
+        try:
+            return super().fit(*args, **kwargs)
+        finally:
+            notice.given = before
 
     def predict(
         self,

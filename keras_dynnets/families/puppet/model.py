@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_dynnets.core import graph
+from keras_dynnets.core import graph, keras_private
 from keras_dynnets.core.arguments import plain
 from keras_dynnets.core.dynamic import (
     CostPlan,
@@ -17,6 +17,7 @@ from keras_dynnets.core.dynamic import (
     TrainingPlan,
     refuse_options,
 )
+from keras_dynnets.core.freezing import freeze_positions, frozen_positions
 from keras_dynnets.core.images import first
 from keras_dynnets.families.puppet.branches import ADAPT
 from keras_dynnets.families.puppet.deployment import deployment_of
@@ -123,6 +124,27 @@ class PuppetCNN(DynamicModel, LevelledModel):
         self.puppet = puppet
         self._networks = PlainNetworks()
 
+    def get_layer(self, name: str | None = None, index: int | None = None) -> keras.Layer:
+        """Gives a layer of the model, as `keras.Model.get_layer` does.
+
+        Args:
+            name: name of the layer.
+            index: its index in `layers`.
+
+        Raises:
+            ValueError: the model has no such layer. One of the network that it was made of has no
+                kernels, and no results, outside a level.
+        """
+        own, inner = (
+            {x.name for x in layers} for layers in (self.layers, self.plan.network.layers)
+        )
+        if name in inner - own:
+            raise ValueError(
+                f"{name!r} of {self.name} has other kernels at every level; it is a layer of the "
+                "plain network of one level, model.materialise(level)"
+            )
+        return super().get_layer(name, index)
+
     @property
     def plan(self) -> Plan:
         """Which layers of the network are generated, and which segments can be dropped."""
@@ -138,6 +160,11 @@ class PuppetCNN(DynamicModel, LevelledModel):
     def inference_network(self) -> keras.Model:
         """Gives the plain network of the deepest level, without levels for an image of rank 0.5."""
         return materialised(self.puppet, len(self.depths) - 1, self.name)
+
+    def head_layers(self) -> list[keras.Layer]:
+        """Gives the layers that compute the logits, unless the puppeteer generates them."""
+        heads = keras_private.layers_with_weights_before(self.plan.network.outputs)
+        return [layer for layer in heads if layer in self.plan.kept]
 
     def cost_plan(self) -> CostPlan:
         generated = {*self.plan.convolutions, *self.plan.norms}
@@ -190,10 +217,14 @@ class PuppetCNN(DynamicModel, LevelledModel):
             **self.puppet.ode_options,
             "normalise_kernels": self.puppet.normalise_kernels,
             "name": self.name,
+            "frozen": frozen_positions(self),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "PuppetCNN":
         config = dict(config)
+        frozen = config.pop("frozen", ())
         network = keras.saving.deserialize_keras_object(config.pop("network"), custom_objects)
-        return cls(network, **config)
+        model = cls(network, **config)
+        freeze_positions(model, frozen)
+        return model

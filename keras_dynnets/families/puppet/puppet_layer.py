@@ -1,5 +1,7 @@
 """The puppet: a CNN whose kernels and depth follow from the complexity of its input."""
 
+import types
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_dynnets.core.freezing import KeepsFrozen
 from keras_dynnets.families.puppet.branch_run import BranchRun
 from keras_dynnets.families.puppet.branches import ADAPT, branches_of
 from keras_dynnets.families.puppet.generated_conv import GeneratedConv2D
@@ -21,7 +24,7 @@ MOMENTUM = 0.9  # of the moving statistics
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
-class Puppet(keras.layers.Layer):
+class Puppet(KeepsFrozen, keras.layers.Layer):
     """Runs a CNN whose kernels are generated; `PuppetCNN` is the model around this layer.
 
     Args:
@@ -90,6 +93,9 @@ class Puppet(keras.layers.Layer):
         ends = np.cumsum([0, *(norm.moving_mean.shape[0] for norm in self.plan.norms)])
         self.norm_slices = [slice(int(a), int(b)) for a, b in zip(ends, ends[1:], strict=False)]
         self._refused = None  # the message of a load that was refused
+        # Whether whoever trains the layer forms batches of one level or has been told to. A
+        # namespace is hidden from Keras's saving.
+        self.notice = types.SimpleNamespace(given=False)
 
     def build(self, input_shape: Any) -> None:
         self.ode.build()
@@ -106,6 +112,7 @@ class Puppet(keras.layers.Layer):
             name="statistics",
             dtype="float32",
         )
+        self.freeze_again()
 
     # ---- running
 
@@ -114,6 +121,7 @@ class Puppet(keras.layers.Layer):
         indices = self.branch_of(ranks)
         training = bool(training)
         if training and self.trainable:
+            self._warn_of_mixed_levels()
             return self._train(images, ranks, indices)
         if len(self.branches) == 1:
             return self.run(images, ranks, 0, self.statistics[0], training)[0]
@@ -158,6 +166,20 @@ class Puppet(keras.layers.Layer):
         """
         return BranchRun(self, index, statistics, training)(images, ranks)
 
+    def _warn_of_mixed_levels(self) -> None:
+        """Says once that a training outside the model's own `fit` mixes levels in a batch."""
+        if self.notice.given or len(self.branches) == 1:
+            return
+        self.notice.given = True
+        warnings.warn(
+            f"the {len(self.branches)} levels of {self.name} train outside its model's own fit: "
+            "every batch runs at the median level of its images, so that some levels hardly train, "
+            "and complexities are not ranked. Call rank(images) of the model and give fit the "
+            "batches of puppet.by_level(dataset, model, batch_size), augmented in the data set; or "
+            "freeze the model (trainable = False), which runs every image at its own level",
+            stacklevel=2,
+        )
+
     def _train(self, images: Any, ranks: Any, indices: Any) -> Any:
         """Runs all images in the branch of their median and updates its moving statistics."""
         median = ops.sort(indices)[ops.shape(indices)[0] // 2]
@@ -188,7 +210,8 @@ class Puppet(keras.layers.Layer):
                 return ops.where(ops.reshape(own, (-1, *(1 for _ in shape))), found, outputs)
             import tensorflow as tf
 
-            rows = tf.where(own)
+            # int32, as in the gradient of the branch that is not taken: TensorFlow wants both so.
+            rows = tf.cast(tf.where(own), "int32")
             part, part_ranks = tf.gather_nd(images, rows), tf.gather_nd(ranks, rows)
             found, _ = self.run(part, part_ranks, index, self.statistics[index], training)
             return tf.tensor_scatter_nd_update(outputs, rows, found)

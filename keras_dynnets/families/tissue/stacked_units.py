@@ -9,6 +9,7 @@ import keras
 
 from keras_dynnets.core.cost import Costed
 from keras_dynnets.core.deployable import Deployable, Deployer
+from keras_dynnets.core.freezing import KeepsFrozen
 from keras_dynnets.families.tissue.grouped_dense import GroupedDense
 from keras_dynnets.families.tissue.side_by_side import SideBySide
 from keras_dynnets.families.tissue.units import Unit, checked_unit, for_each_layer, with_channels
@@ -16,7 +17,7 @@ from keras_dynnets.layers.batch_normalization import BatchNormalization
 from keras_dynnets.layers.grouped_conv import GroupedConv2D
 
 
-class StackedUnits(Costed, Deployable, keras.layers.Layer):
+class StackedUnits(KeepsFrozen, Costed, Deployable, keras.layers.Layer):
     """Units side by side, each on channels of its own.
 
     The first unit (c_in, c_hidden, ..., c_out) reads the first c_in channels of the input and
@@ -111,8 +112,7 @@ class StackedUnits(Costed, Deployable, keras.layers.Layer):
             chains, reads, order, self.axis, name="side_by_side", dtype=self.dtype_policy
         )
         self.side_by_side.build(input_shape)
-        if not self.trainable:  # set when there was no layer inside yet
-            self.side_by_side.trainable = False
+        self.freeze_again()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         return self.side_by_side(inputs, training=training)
