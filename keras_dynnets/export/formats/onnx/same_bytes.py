@@ -79,7 +79,7 @@ def _rename(graph: "GraphProto", outside: dict[str, str], count: Counter) -> Non
     Args:
         graph: changed in place.
         outside: new names by old ones of the tensors that the graph can read from outside.
-        count: number of nodes of each operation that have a name in the file.
+        count: number of the nodes so far, by the start of their names.
     """
     import onnx
 
@@ -91,20 +91,23 @@ def _rename(graph: "GraphProto", outside: dict[str, str], count: Counter) -> Non
         value.name = names[value.name]
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
-        count[node.op_type] += 1
-        node.name = f"{node.op_type}_{count[node.op_type]}"
+        # A graph of many small nodes has none with a name, since names would be most of the file.
+        kind = f"{node.op_type}_" if node.name else ""
+        count[kind] += 1
+        name = f"{kind}{count[kind]}"
+        node.name = name if kind else ""
         inner = [a for a in node.attribute if a.type == onnx.AttributeProto.GRAPH]
         # What the graphs inside read comes last, and a constant is named by the first who reads it.
-        for i, name in enumerate(_reads(node)):
-            if name in constants and name not in names:
-                names[name] = f"{node.name}/{i}"
-        for i, name in enumerate(node.output):
-            if name and name not in names:
-                names[name] = f"{node.name}:{i}"
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
+        for i, read in enumerate(_reads(node)):
+            if read in constants and read not in names:
+                names[read] = f"{name}/{i}"
+        for i, made in enumerate(node.output):
+            if made and made not in names:
+                names[made] = f"{name}:{i}"
+        node.input[:] = [names.get(read, read) for read in node.input]
+        node.output[:] = [names.get(made, made) for made in node.output]
         for attribute in inner:
-            attribute.g.name = f"{node.name}/{attribute.name}"
+            attribute.g.name = f"{name}/{attribute.name}"
             _rename(attribute.g, names, count)
     for name, tensor in constants.items():
         tensor.name = names.get(name, name)
