@@ -45,11 +45,6 @@ def check_request(
         raise ValueError(
             f"precision {precision!r} is unknown; it is one of {', '.join(PRECISIONS)}"
         )
-    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
-        raise ValueError(
-            f"batch_size is a whole number from 1, or None for any number of images a call, not "
-            f"{batch_size!r}"
-        )
     if precision not in target.precisions:
         raise ValueError(
             f"{target.name} files have no {precision}, but {', '.join(target.precisions)}"

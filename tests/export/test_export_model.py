@@ -170,7 +170,7 @@ def test_a_file_that_is_no_model_is_refused(model, tmp_path, monkeypatch):
             "format 'coreml' is unknown; it is one of litert, onnx, saved_model",
         ),
         ({"precision": "int4"}, "precision 'int4' is unknown; it is one of fp32, fp16, int8"),
-        ({"batch_size": 0}, "batch_size is a whole number from 1, or None for any number"),
+        ({"batch_size": 0}, "batch_size must be an integer of 1 or more, not 0"),
         ({"batch_size": 8}, "batch_size=8 is refused: .* takes 1 a call"),
         ({"labels": ["a", "b"]}, "2 labels do not name 10 classes"),
     ],

@@ -228,7 +228,7 @@ def test_e9_files_that_decide_for_each_image_take_one_or_any_number(tmp_path, ki
 
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_e9_no_batch(tmp_path, batch_size):
-    with pytest.raises(ValueError, match="batch_size is a whole number from 1"):
+    with pytest.raises(ValueError, match="batch_size must be an integer of 1 or more"):
         export_model(flattening(), tmp_path / "m.onnx", batch_size=batch_size)
 
 
