@@ -20,7 +20,9 @@ def export_network(
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, or int8 (of a network of the zoo, with --calibration).")
     ] = "fp32",
-    batch_size: Annotated[int | None, typer.Option(help="1, or leave out for any.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images in a call; leave out for any number.")
+    ] = None,
     weights: Weights = "default",
     num_classes: Annotated[int | None, typer.Option(help="Of a .weights.h5 file.")] = None,
     option: Annotated[

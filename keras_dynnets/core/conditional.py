@@ -84,6 +84,22 @@ class GatedBranches(Costed):
         return tuple(n for n, branch_macs in enumerate(macs) if runs_always(branch_macs))
 
 
+class DecidesGates:
+    """A layer that opens a gate where a score is above 0.
+
+    Subclasses define `scores`. Where a score is near 0, the rounding of a file decides.
+    """
+
+    def scores(self, *args: Any, **kwargs: Any) -> Any:
+        """Gives the scores of inference, (batch, gates).
+
+        Args:
+            *args: what the layer is called with.
+            **kwargs: the same.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define scores(...)")
+
+
 class NetworkSwitch(Deployable, keras.layers.Layer):
     """A layer that runs one of several networks, chosen for each image.
 
@@ -149,7 +165,9 @@ class NetworkSwitch(Deployable, keras.layers.Layer):
     def call(self, images: Any) -> Any:
         places = self.place(images)
         if self.conditional:
-            return self._nested(images, places[0], 0, len(self.networks))
+            # Of the places of several images this makes an error, in an exported file too, where
+            # a batch can be resized. `places[0]` would let the first image decide for all.
+            return self._nested(images, ops.reshape(places, ()), 0, len(self.networks))
         outputs = ops.zeros((ops.shape(images)[0], *self.networks[0].output_shape[1:]))
         for i, network in enumerate(self.networks):
             outputs = ops.cond(

@@ -26,6 +26,10 @@ class Deployer(Protocol):
         """Gives a deployed copy of a network that the layer holds."""
         ...
 
+    def holding(self, layer: keras.Layer, weights: list[Any]) -> Any:
+        """Gives back a new layer, which gets these weights when it is built, rounded as all are."""
+        ...
+
     def runs_always(self, macs: int) -> bool:
         """Says whether a branch of so many MACs is faster without a condition before it."""
         ...

@@ -304,6 +304,16 @@ def interface(model: Any) -> DynamicModel:
     return model if isinstance(model, DynamicModel) else PlainModel(model)
 
 
+def logits_network(model: DynamicModel) -> keras.Model:
+    """Gives the network of a model that inference runs, with the logits as its one output.
+
+    Args:
+        model: a model of a family.
+    """
+    network = model.inference_network()
+    return keras.Model(network.input, interface(network).logits_tensor, name=network.name)
+
+
 def refuse_options(name: str, options: Mapping[str, Any], known: Sequence[str] = ()) -> None:
     """Refuses options of an export that a model does not have.
 

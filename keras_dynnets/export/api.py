@@ -42,6 +42,8 @@ class Report:
         max_abs_diff: largest difference of a logit from the Keras model's.
         mean_abs_diff: mean difference.
         top1_agreement: share of the images with the same class first.
+        gate_flips: number of these images for which a gate opened in the file and not in Keras, or
+            the reverse. Rounding decides where the score of a gate is near 0.
         ungated_branches: number of gated branches without a condition in the file, because it
             would take more time than it saves. They run for every image and are multiplied by
             their gates.
@@ -59,6 +61,7 @@ class Report:
     max_abs_diff: float | None = None
     mean_abs_diff: float | None = None
     top1_agreement: float | None = None
+    gate_flips: int = 0
     ungated_branches: int = 0
 
 
@@ -94,7 +97,8 @@ def export_model(
             whose files end as the path does.
         precision: "fp32"; "fp16" for weights in half the bytes and arithmetic in float32;
             "int8" for arithmetic in 8-bit integers (LiteRT, networks without gates).
-        batch_size: 1, or None for any number of images a call. A LiteRT file always has 1.
+        batch_size: images in a call, from 1; None for any number, and for 1 in LiteRT. Numbers
+            above 1 are for ONNX and, in other formats, for networks without conditions.
         labels: names of the classes in the order of the logits, for the JSON file. None for those
             that the model knows: its `class_names`, which published weights and runs bring along.
         calibration: images of the kind that the file will see, (n, height, width, channels) in
@@ -151,7 +155,9 @@ def export_model(
             ungated_branches=_ungated_branches(deployment, target, batch_size),
         )
         sidecar = folder / "report.json"
-        sidecar.write_text(json.dumps(_description(deployment, report, labels), indent=1) + "\n")
+        sidecar.write_text(
+            json.dumps(_description(deployment, target, report, labels), indent=1) + "\n"
+        )
         move(draft, path)
         os.replace(sidecar, f"{path}.json")
     return report
@@ -196,7 +202,7 @@ def _verified(
     found, chosen, paths = [], [], 0
     for name, network in networks.items():
         with running_as(network, "auto"):  # as `predict` does, whatever form the user has set
-            chosen, paths = verification_images(network, images)
+            chosen, paths = verification_images(network, images, report.batch_size)
             try:
                 run = target.runner(draft, part=name if several else None)
             except ImportError:
@@ -219,7 +225,7 @@ def _verified(
             except ExportError as error:
                 which = f"{name}: " if several else ""
                 raise ExportError(f"{report.path} was removed: {which}{error}") from error
-    largest, mean, agreement = zip(*found, strict=True)
+    largest, mean, agreement, flips = zip(*found, strict=True)
     return dataclasses.replace(
         report,
         images=len(chosen),
@@ -227,6 +233,7 @@ def _verified(
         max_abs_diff=max(largest),
         mean_abs_diff=max(mean),
         top1_agreement=min(agreement),
+        gate_flips=max(flips),
     )
 
 
@@ -238,7 +245,7 @@ def _ungated_branches(deployment: Deployment, target: Format, batch_size: int | 
 
 
 def _description(
-    deployment: Deployment, report: Report, labels: Sequence[str] | None
+    deployment: Deployment, target: Format, report: Report, labels: Sequence[str] | None
 ) -> dict[str, Any]:
     """Gives the content of the JSON file."""
     packages = ["keras", "tensorflow", "keras-dynnets"]
@@ -253,6 +260,7 @@ def _description(
             "range": [0, 255],
         },
         "report": dataclasses.asdict(report),
+        **({"note": target.note} if target.note else {}),
         "versions": {name: _version(name) for name in packages},
     }
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_dynnets.core import keras_private
-from keras_dynnets.core.conditional import gated_layers
+from keras_dynnets.core.conditional import GatedBranches, NetworkSwitch, gated_layers
 from keras_dynnets.core.dynamic import Deployment, interface
 from keras_dynnets.core.images import checked_shape
 from keras_dynnets.export.formats.base import PRECISIONS, Format
@@ -45,8 +45,6 @@ def check_request(
         raise ValueError(
             f"precision {precision!r} is unknown; it is one of {', '.join(PRECISIONS)}"
         )
-    if batch_size not in (None, 1):
-        raise ValueError(f"batch_size is 1, or None for any, not {batch_size!r}")
     if precision not in target.precisions:
         raise ValueError(
             f"{target.name} files have no {precision}, but {', '.join(target.precisions)}"
@@ -61,7 +59,33 @@ def check_request(
             f"all networks of {deployment.name} together make a folder in the format "
             f"{target.name}; give its name, without {path.suffix!r}"
         )
-    return batch_size if batch_size in target.batch_sizes else target.batch_sizes[0]
+    if batch_size in target.batch_sizes:
+        return batch_size
+    if batch_size in (None, 1):
+        return target.batch_sizes[0]
+    if not target.fixed_batches:
+        there = ", ".join(map(str, target.batch_sizes))
+        raise ValueError(
+            f"batch_size={batch_size} is refused: {target.name} files have a batch size of {there}"
+        )
+    decides = any(has_conditions(network) for network in deployment.networks.values())
+    if decides and not target.fixed_batches_with_conditions:
+        there = " or ".join("any number" if n is None else str(n) for n in target.batch_sizes)
+        raise ValueError(
+            f"batch_size={batch_size} is refused: {deployment.name} decides for each image what to "
+            f"run, and a {target.name} file of such a network takes {there} a call"
+        )
+    return batch_size
+
+
+def has_conditions(network: keras.Model) -> bool:
+    """Says whether a network has gated branches, or chooses among networks, at any depth.
+
+    Args:
+        network: a functional model.
+    """
+    layers = keras_private.flattened_layers(network)
+    return any(isinstance(layer, (GatedBranches, NetworkSwitch)) for layer in layers)
 
 
 def check_network(deployment: Deployment, target: Format, precision: str) -> None:

@@ -7,9 +7,10 @@ import keras
 import numpy as np
 
 from keras_dynnets.core import graph, keras_private
+from keras_dynnets.core.conditional import gated_layers
 from keras_dynnets.core.copying import copied, rebuilt
 from keras_dynnets.core.deployable import Deployable, with_own_weights
-from keras_dynnets.core.dynamic import DynamicModel
+from keras_dynnets.core.dynamic import DynamicModel, logits_network
 from keras_dynnets.core.folding import can_fold, for_kernel, transform_of
 from keras_dynnets.core.layer_kinds import CONVOLUTIONS
 from keras_dynnets.export.formats.base import Format
@@ -96,6 +97,8 @@ class _Deployment:
         def clone(layer):
             if isinstance(layer, Deployable):
                 return layer.deployed(self)
+            if isinstance(layer, DynamicModel) and gated_layers(layer):
+                return self.network(logits_network(layer))
             inner = keras_private.functional_inside(layer)
             if isinstance(inner, keras.Function) and not isinstance(inner, DynamicModel):
                 return self.network(inner)
@@ -144,9 +147,11 @@ class _Deployment:
             packed, changes["groups"] = layer.packed(weights[0], rule)
             changes["pack"] = 1
             weights = [np.asarray(packed), *weights[1:]]
-        copy = copied(layer, **changes)
-        self.pending[copy] = weights
-        return copy
+        return self.holding(copied(layer, **changes), weights)
+
+    def holding(self, layer: Any, weights: list[Any]) -> Any:
+        self.pending[layer] = weights
+        return layer
 
     def _set_weights(self) -> None:
         """Gives the copies that are built their weights; those inside other layers wait."""

@@ -170,7 +170,8 @@ def test_a_file_that_is_no_model_is_refused(model, tmp_path, monkeypatch):
             "format 'coreml' is unknown; it is one of litert, onnx, saved_model",
         ),
         ({"precision": "int4"}, "precision 'int4' is unknown; it is one of fp32, fp16, int8"),
-        ({"batch_size": 8}, "batch_size is 1, or None for any, not 8"),
+        ({"batch_size": 0}, "batch_size must be an integer of 1 or more, not 0"),
+        ({"batch_size": 8}, "batch_size=8 is refused: .* takes 1 a call"),
         ({"labels": ["a", "b"]}, "2 labels do not name 10 classes"),
     ],
 )
@@ -234,7 +235,7 @@ def test_a_saved_model_is_replaced_by_the_next(model, tmp_path):
 
 
 def test_images_for_the_check_take_the_most_different_paths(model, x):
-    chosen, paths = verification_images(model.with_gates(), x, 4)
+    chosen, paths = verification_images(model.with_gates(), x, count=4)
     assert len(chosen) == paths == 4
 
 

@@ -52,6 +52,9 @@ class Format(ABC):
         suffix: the end of its files' names; empty for a folder.
         precisions: those of `PRECISIONS` that it has.
         batch_sizes: batch sizes that a file can have, the default first; None stands for any.
+        fixed_batches: whether a file can have any other fixed batch size, too.
+        fixed_batches_with_conditions: whether that holds for networks that decide for each image
+            what to run, too.
         images_a_call: number of images in a call that suits the runtime.
         own_runtime: whether the runtime is another than TensorFlow, in which the model is
             measured anyway.
@@ -59,10 +62,11 @@ class Format(ABC):
             layer.
         packages: names of the Python packages that write and run it, whose versions are recorded
             beside a file.
+        note: what users of a file should know, for the JSON file beside it; empty for nothing.
         tools: what `Deployment.writers` get to write a file of this format.
-        always_up_to: MACs of a gated branch up to which it runs for every image, by the batch
-            size of the file, because a condition before it would take more time than it saves.
-            `keras-dynnets bench-conditions` measures them.
+        always_up_to: MACs of a gated branch up to which it runs for every image, for a batch size
+            of 1 and, under None, for all others, because a condition before it would take more
+            time than it saves. `keras-dynnets bench-conditions` measures them.
     """
 
     name: str
@@ -71,10 +75,13 @@ class Format(ABC):
     suffix: str = ""
     precisions: tuple[str, ...] = ("fp32", "fp16")
     batch_sizes: tuple[int | None, ...] = (None, 1)
+    fixed_batches: bool = False
+    fixed_batches_with_conditions: bool = False
     images_a_call: int = 1
     own_runtime: bool = True
     reaches_inside: bool = True
     packages: tuple[str, ...] = ()
+    note: str = ""
     tools: Any = None
     always_up_to: Mapping[int | None, int] = {}
 
@@ -167,7 +174,7 @@ class Format(ABC):
             macs: MACs of the branch for one image.
             batch_size: images in a call; None for any number.
         """
-        return macs <= self.always_up_to.get(batch_size, 0)
+        return macs <= self.always_up_to.get(1 if batch_size == 1 else None, 0)
 
     def marker(self, several: bool) -> str | None:
         """Names a file that every folder written in this format has; None if it writes a file.

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_dynnets.export.deployment import deploy, deploy_parts
 from keras_dynnets.export.formats.base import Format, Run, WriteJob
+from keras_dynnets.export.formats.litert_names import without_counters
 from keras_dynnets.export.inference import inference_function, inference_functions
 from keras_dynnets.export.requirements import require
 from keras_dynnets.layers.grouped_conv import largest_pack
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LiteRT(Format):
-    """A `.tflite` file for one image a call.
+    """A `.tflite` file for one image a call or, without conditions, for a fixed number.
 
     LiteRT skips the branch of an `IF` that is not taken. Its delegate for CPUs (XNNPACK) also
     works inside the branches, so that a closed gate costs no more than a copy of the shortcut.
@@ -32,6 +33,7 @@ class LiteRT(Format):
     suffix = ".tflite"
     precisions = ("fp32", "fp16", "int8")
     batch_sizes = (1,)
+    fixed_batches = True
     packages = ("ai-edge-litert",)
     always_up_to = {1: 36_864}  # MACs, measured with `keras-dynnets bench-conditions`
 
@@ -44,7 +46,7 @@ class LiteRT(Format):
             [module.call.get_concrete_function()], module
         )
         self._configure(converter, job)
-        path.write_bytes(converter.convert())
+        path.write_bytes(without_counters(converter.convert()))
 
     def write_parts(self, parts: Mapping[str, keras.Model], path: Path, job: WriteJob) -> None:
         """Writes one file with a signature for each network and every weight once."""
@@ -56,7 +58,7 @@ class LiteRT(Format):
             tf.saved_model.save(module, folder, signatures=module.calls)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(parts))
             self._configure(converter, job)
-            path.write_bytes(converter.convert())
+            path.write_bytes(without_counters(converter.convert()))
 
     @staticmethod
     def _configure(converter: "tf.lite.TFLiteConverter", job: WriteJob) -> None:
@@ -71,7 +73,12 @@ class LiteRT(Format):
         if (images := job.calibration) is not None:
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-            converter.representative_dataset = lambda: ([image[None]] for image in images)
+            size = job.batch_size or 1
+            starts = range(0, max(1, len(images) + 1 - size), size)
+            converter.representative_dataset = lambda: (
+                [np.resize(images[start : start + size], (size, *images.shape[1:]))]
+                for start in starts
+            )
 
     def runner(self, path: Path, threads: int | None = None, part: str | None = None) -> Run:
         interpreter = require("ai_edge_litert.interpreter").Interpreter(

@@ -16,7 +16,13 @@ class SavedModel(Format):
 
     name = "saved_model"
     runtime = "SavedModel"
+    fixed_batches = True
     images_a_call = 64
+    note = (
+        "Made for TensorFlow. For another runtime export its own format; a converter that starts "
+        "from a SavedModel takes a network with gates with batch_size=1. Two exports of a network "
+        "differ in their bytes."
+    )
     own_runtime = False
     always_up_to = {None: 0, 1: 0}  # MACs, measured with `keras-dynnets bench-conditions`
 

@@ -229,28 +229,42 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
         return PerImage(outputs["logits"], np.rint(self.macs_of(gates)).astype("int64"), gates)
 
     def deployments(self, **options: Any) -> Deployment:
-        """Gives what an exported file holds: the network, and its gates as an output on request.
+        """Gives what an exported file holds: the network, with its gates or with all of them open.
 
         Args:
             **options: `gates`, True for a second output "gates" of the file, (batch, blocks,
-                sub_blocks); False by default.
+                sub_blocks); "open" for a file without conditions and controllers in which every
+                sub-block runs, for runtimes without conditions. Its logits are those of the model
+                with all gates open, which are not those of the model. False by default.
 
         Raises:
-            ValueError: another option, or a value of `gates` that is neither True nor False.
+            ValueError: another option, or another value of `gates`.
 
         Example:
             >>> export_model(model.deployments(gates=True), "model.tflite")
         """
+        from keras_dynnets.families.dmnn.forced_gates import without_gates
+
         refuse_options(self.name, options, ("gates",))
         gates = options.get("gates", False)
+        names = names_of_classes(self)
+        if isinstance(gates, str) and gates == "open":
+            network = without_gates(self)
+            return Deployment(network.name, {ONE: network}, class_names=names)
         if not isinstance(gates, bool):
             raise ValueError(
-                "gates says whether the file has the gates as an output, True or False, not "
-                f"{gates!r}"
+                'gates is True for the gates as an output of the file, "open" for a file in which '
+                f"all gates are open and no conditions are left, or False, not {gates!r}"
             )
-        outputs = ("logits", "gates") if gates else ("logits",)
-        names = names_of_classes(self)
-        return Deployment(self.name, {ONE: self.with_gates()}, outputs, class_names=names)
+        return Deployment(
+            self.name,
+            {ONE: self.with_gates()},
+            ("logits", "gates") if gates else ("logits",),
+            precisions=("fp32", "fp16"),
+            reason=f"{self.name} has gates, and int8 takes networks without; give "
+            "precision='fp16', or model.deployments(gates='open') for a file with all gates open",
+            class_names=names,
+        )
 
     def training_plan(self, section: GateSchedule | None, images: Any) -> TrainingPlan:
         """Gives the callback that follows the schedule, and the controllers as undecayed.

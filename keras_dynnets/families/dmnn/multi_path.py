@@ -140,10 +140,13 @@ class MultiPath(GatedBranches, Costed, Deployable, keras.layers.Layer):
     def _add_conditional(
         self, indices: Sequence[int], inputs: Any, gates: Any, output: Any, training: bool | None
     ) -> Any:
+        # Of the gates of several images this makes an error, in an exported file too, where a batch
+        # can be resized. `gates[0, n]` would let the first image decide for all.
+        is_open = ops.reshape(gates, (len(self.paths),)) > 0.5
         for n in indices:
             path = self.paths[n]
             output = ops.cond(
-                gates[0, n] > 0.5,
+                is_open[n],
                 lambda path=path, output=output: output + path(inputs, training=training),
                 lambda output=output: output,
             )
@@ -202,7 +205,11 @@ class MultiPath(GatedBranches, Costed, Deployable, keras.layers.Layer):
                 total = tf.tensor_scatter_nd_add(total, at[:, None], result)
             return total
 
-        return tf.ensure_shape(tf.cond(everything, complete, scattered), output.shape)
+        total = tf.cond(everything, complete, scattered)
+        total.set_shape(
+            output.shape
+        )  # tf.ensure_shape would be an operation, unknown to converters
+        return total
 
     def compute_output_spec(
         self, inputs: Any, gates: Any, shortcut: Any, training: bool | None = None

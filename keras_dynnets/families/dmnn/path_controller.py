@@ -11,7 +11,9 @@ import keras
 from keras import ops
 
 from keras_dynnets.core import cost
+from keras_dynnets.core.conditional import DecidesGates
 from keras_dynnets.core.cost import Costed
+from keras_dynnets.core.deployable import Deployable, Deployer
 from keras_dynnets.core.freezing import KeepsFrozen
 from keras_dynnets.families.dmnn.gumbel_gate import GumbelGate
 
@@ -46,7 +48,7 @@ class ExactDense(keras.layers.Dense):
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
-class PathController(KeepsFrozen, Costed, keras.layers.Layer):
+class PathController(KeepsFrozen, DecidesGates, Deployable, Costed, keras.layers.Layer):
     """Decides for each image which sub-blocks of a block run.
 
     The layer averages the block's input over height and width (equation 5), maps it to a small
@@ -124,17 +126,21 @@ class PathController(KeepsFrozen, Costed, keras.layers.Layer):
         self.embed_state = ExactDense(
             units, "relu", use_bias=False, name="embed_state", dtype=self.dtype_policy
         )
-        self.logits = ExactDense(
-            2 * sub_blocks,
-            kernel_initializer=keras.initializers.RandomNormal(stddev=logits_stddev),
-            bias_initializer=_nearly_on,
-            name="logits",
-            dtype=self.dtype_policy,
-        )
+        self.logits = self._logits_layer()
         # Shared by the controllers of one network, so that one of them warns for all. A namespace
         # is hidden from Keras's saving.
         self.notice = types.SimpleNamespace(given=False)
         self.gate = GumbelGate(noise, seed, name="gate", dtype=self.dtype_policy)
+
+    def _logits_layer(self) -> keras.layers.Dense:
+        """Gives the layer from the state to the logits."""
+        return ExactDense(
+            2 * self.sub_blocks,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=self.logits_stddev),
+            bias_initializer=_nearly_on,
+            name="logits",
+            dtype=self.dtype_policy,
+        )
 
     def build(
         self,
@@ -156,18 +162,11 @@ class PathController(KeepsFrozen, Costed, keras.layers.Layer):
     ) -> tuple[Any, Any]:
         if training:
             self._warn_without_loss()
-        new_state = self.embed_input(self._pooled(inputs, training))
-        if state is not None:
-            new_state = new_state + self.embed_state(state)
+        new_state = self._state(inputs, state, training)
         if training and forced is None:
             logits = ops.reshape(self.logits(new_state), (-1, self.sub_blocks, 2))
             return self.gate(logits, training=True), new_state
-        # Without noise only the difference of the two logits counts, so half the products will do.
-        kernel, bias = self.logits.kernel, self.logits.bias
-        kernel, bias = kernel[:, 1::2] - kernel[:, ::2], bias[1::2] - bias[::2]
-        advantage = ops.matmul(new_state, kernel) + bias
-        if forced is not None:
-            advantage = advantage + forced
+        advantage = self._advantage(new_state, forced)
         return ops.cast(advantage > 0, self.compute_dtype), new_state
 
     def _warn_without_loss(self) -> None:
@@ -182,6 +181,34 @@ class PathController(KeepsFrozen, Costed, keras.layers.Layer):
             "zoo.load(..., num_classes=...); or freeze the controllers (trainable = False)",
             stacklevel=2,
         )
+
+    def scores(self, inputs: Any, state: Any = None, forced: Any = None) -> Any:
+        return self._advantage(self._state(inputs, state, False), forced)
+
+    def _state(self, inputs: Any, state: Any, training: bool | None) -> Any:
+        """Gives the controller's own state, (batch, units)."""
+        new_state = self.embed_input(self._pooled(inputs, training))
+        return new_state if state is None else new_state + self.embed_state(state)
+
+    def _advantage(self, state: Any, forced: Any) -> Any:
+        """Gives the logits for "execute" minus those for "skip", (batch, sub_blocks)."""
+        kernel, bias = self._difference()
+        advantage = ops.matmul(state, kernel) + bias
+        return advantage if forced is None else advantage + forced
+
+    def _difference(self) -> tuple[Any, Any]:
+        """Gives the kernel and the bias of the difference of the two logits.
+
+        Without noise only this difference counts, so half the products will do.
+        """
+        kernel, bias = self.logits.kernel, self.logits.bias
+        return kernel[:, 1::2] - kernel[:, ::2], bias[1::2] - bias[::2]
+
+    def deployed(self, deployer: Deployer) -> "DeployedController":
+        copy = DeployedController(self.sub_blocks, self.units, name=self.name, dtype="float32")
+        own = self.embed_state.get_weights() if self.has_state else []
+        difference = [ops.convert_to_numpy(v) for v in self._difference()]
+        return deployer.holding(copy, [*self.embed_input.get_weights(), *own, *difference])
 
     def _pooled(self, inputs: Any, training: bool | None) -> Any:
         """Gives the mean over height and width, (batch, channels)."""
@@ -222,6 +249,22 @@ class PathController(KeepsFrozen, Costed, keras.layers.Layer):
             "logits_stddev": self.logits_stddev,
             "seed": self.gate.seed,
         }
+
+
+class DeployedController(PathController):
+    """A controller for inference only, which holds the difference of its logits as weights.
+
+    Converters compute this difference once, when they write a file. A file with weights in half
+    precision would round the difference, and Keras the logits before it.
+
+    It stands in networks that are deployed and is never saved.
+    """
+
+    def _logits_layer(self) -> keras.layers.Dense:
+        return keras.layers.Dense(self.sub_blocks, name="logits", dtype=self.dtype_policy)
+
+    def _difference(self) -> tuple[Any, Any]:
+        return self.logits.kernel, self.logits.bias
 
 
 def _nearly_on(shape: tuple, dtype: Any = None) -> Any:

@@ -37,7 +37,7 @@ def write(
         model: a `PuppetCNN` with levels.
         levels: the levels that the file has, see `switching`.
         path: path of the file.
-        batch_size: 1, or None for any number of images a call.
+        batch_size: images in a call; None for any number.
         tools: the `tools` of the ONNX format, which convert functions and join graphs.
 
     Raises:
@@ -60,8 +60,8 @@ def write(
         proto.graph.initializer.append(numpy_helper.from_array(values, _name(variable)))
     if ode.state == "noise":
         _prepend_noise(proto.graph, ode, tools)
-    if switch and batch_size is None:
-        tools.scan_over_batch(proto.graph)
+    if switch and batch_size != 1:
+        tools.scan_over_batch(proto.graph, batch_size)
     tools.save(proto, path)
 
 

@@ -35,6 +35,8 @@ class ONNX(Format):
     name = "onnx"
     runtime = "ONNX Runtime"
     suffix = ".onnx"
+    fixed_batches = True
+    fixed_batches_with_conditions = True
     reaches_inside = False
     packages = ("onnx", "onnxruntime", "tf2onnx")
     tools = tools
@@ -65,8 +67,8 @@ class ONNX(Format):
         proto = self._convert(deployed, 1 if by_image else job.batch_size, outputs)
         add_gates(proto.graph, branches)
         tools.keep_outputs(proto.graph, job.outputs)
-        if by_image and job.batch_size is None:
-            tools.scan_over_batch(proto.graph)
+        if by_image and job.batch_size != 1:
+            tools.scan_over_batch(proto.graph, job.batch_size)
         return proto
 
     def _with_choice(
@@ -77,8 +79,8 @@ class ONNX(Format):
         choices = [deploy(inner, "auto", job.half, self, 1) for inner in switch.networks]
         converted = [self._convert(inner, 1, ("logits",)) for inner in choices]
         tools.choose_with_if(proto.graph, converted)
-        if job.batch_size is None:
-            tools.scan_over_batch(proto.graph)
+        if job.batch_size != 1:
+            tools.scan_over_batch(proto.graph, job.batch_size)
         return proto
 
     @staticmethod
@@ -103,7 +105,7 @@ class ONNX(Format):
                 proto = self._convert(part, job.batch_size, ("logits",))
                 if job.half:
                     tools.store_half(proto.graph)
-                onnx.checker.check_model(proto)
+                tools.finish(proto)
                 for tensor in proto.graph.initializer:
                     content = onnx.numpy_helper.to_array(tensor).tobytes()
                     if len(content) < ALIGNMENT:
@@ -178,7 +180,7 @@ def _with_gates(network: keras.Model) -> keras.Model:
     for node in graphs.nodes(network):
         if isinstance(node.operation, GatedBranches):
             outputs[_gates_of(node.operation)] = node.arguments.args[1]
-    return keras.Model(network.inputs, outputs)
+    return keras.Model(network.inputs, outputs, name=network.name)
 
 
 def _branches(deployed: keras.Model) -> list[Branch]:

@@ -6,12 +6,13 @@ The package onnx is imported where it is used: it comes with the extra `export` 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from keras_dynnets.core.conditional import NetworkSwitch
+from keras_dynnets.export.formats.onnx.same_bytes import canonical
 from keras_dynnets.export.inference import inference_function
 from keras_dynnets.export.requirements import require
 
@@ -65,8 +66,18 @@ def save(proto: "ModelProto", path: Path) -> None:
         proto: the model.
         path: of the file.
     """
-    require("onnx").checker.check_model(proto)
+    finish(proto)
     path.write_bytes(proto.SerializeToString())
+
+
+def finish(proto: "ModelProto") -> None:
+    """Gives a model names and an order that do not depend on what was converted before.
+
+    Args:
+        proto: changed in place.
+    """
+    canonical(proto.graph)
+    require("onnx").checker.check_model(proto)
 
 
 def reads(node: "NodeProto") -> set[str]:
@@ -166,11 +177,12 @@ def store_outside(tensor: "TensorProto", file: str, offset: int, length: int) ->
         tensor.external_data.add(key=key, value=str(value))
 
 
-def scan_over_batch(graph: "GraphProto") -> None:
-    """Makes a graph for one image one for any batch size, by a `Scan` over the images.
+def scan_over_batch(graph: "GraphProto", batch_size: int | None = None) -> None:
+    """Makes a graph for one image one for several, by a `Scan` over the images.
 
     Args:
         graph: changed in place.
+        batch_size: number of images; None for any.
     """
     from onnx import helper, numpy_helper
 
@@ -205,8 +217,55 @@ def scan_over_batch(graph: "GraphProto") -> None:
     )
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.append(scan)
+    if batch_size is None:
+        _allow_no_image(graph, scan)
     for value in values:
-        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+        images = value.type.tensor_type.shape.dim[0]
+        if batch_size is None:
+            images.dim_param = BATCH
+        else:
+            images.dim_value = batch_size
+
+
+def _allow_no_image(graph: "GraphProto", scan: "NodeProto") -> None:
+    """Makes a graph with one `Scan` give no results for no images, which ONNX Runtime refuses.
+
+    A batch without images gets one, and the results are cut to the number of images.
+
+    Args:
+        graph: changed in place.
+        scan: its only node.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    def constant(name: str, values: list[int]) -> str:
+        graph.initializer.append(numpy_helper.from_array(np.array(values, "int64"), name))
+        return name
+
+    def node(kind: str, inputs: list[str], output: str, **attributes: Any) -> "NodeProto":
+        return helper.make_node(kind, inputs, [output], output, **attributes)
+
+    first, count, zero = scan.input[0], "batch/images", constant("batch/zero", [0])
+    enter = [
+        node("Shape", [first], count, start=0, end=1),
+        node("Equal", [count, zero], "batch/empty"),
+        node("Cast", ["batch/empty"], "batch/missing", to=TensorProto.INT64),
+    ]
+    for i, value in enumerate(graph.input):
+        rank = len(value.type.tensor_type.shape.dim)
+        before = constant(f"{value.name}/before", [0] * rank)
+        after = constant(f"{value.name}/after", [0] * (rank - 1))
+        pads, padded = f"{value.name}/pads", f"{value.name}/some"
+        enter.append(node("Concat", [before, "batch/missing", after], pads, axis=0))
+        enter.append(node("Pad", [value.name, pads], padded))
+        scan.input[i] = padded
+    leave = []
+    for i, value in enumerate(graph.output):
+        scan.output[i] = f"{value.name}/some"
+        leave.append(node("Slice", [scan.output[i], zero, count, zero], value.name))
+    nodes = [*enter, scan, *leave]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def chooser_of(network: keras.Model, switch: NetworkSwitch) -> "ModelProto":
@@ -217,7 +276,8 @@ def chooser_of(network: keras.Model, switch: NetworkSwitch) -> "ModelProto":
         switch: the layer that chooses.
     """
     images = keras.Input(network.input_shape[1:], name="images")
-    chooser = keras.Model(images, keras.layers.Lambda(switch.place)(images))
+    place = keras.layers.Lambda(switch.place, name="place")
+    chooser = keras.Model(images, place(images), name="chooser")
     return convert_function(inference_function(chooser, 1).call)
 
 
