@@ -48,6 +48,11 @@ def functional(model: keras.Model, task: str) -> keras.Model:
         raise ValueError(
             f"{task} takes a functional or Sequential Keras model, not {type(model).__name__}"
         )
+    if kinds := keras_private.quantised(network):
+        raise ValueError(
+            f"{task} takes a network in floating point, and {network.name} has "
+            f"{', '.join(kinds)} weights; convert it before model.quantize"
+        )
     return network
 
 

@@ -12,8 +12,11 @@ def is_functional(model: Any) -> bool:
 
 
 def is_plain_functional(model: Any) -> bool:
-    """Says whether a model is what `keras.Model(inputs, outputs)` makes itself, not a subclass."""
-    return isinstance(model, keras.Model) and type(model).__name__ == "Functional"
+    """Says whether a model is what `keras.Model(inputs, outputs)` makes itself, not a subclass.
+
+    A `NamedModel`, which is such a model with names of classes, counts as one.
+    """
+    return isinstance(model, keras.Model) and type(model).__name__ in ("Functional", "NamedModel")
 
 
 def functional_inside(model: Any) -> Any:
@@ -31,6 +34,11 @@ def flattened_layers(model: keras.Layer, include_self: bool = True) -> Iterator[
     return model._flatten_layers(include_self=include_self)
 
 
+def structured_inputs(model: keras.Model) -> Any:
+    """Gives the symbolic inputs of a functional model in the structure that it takes."""
+    return model._inputs_struct
+
+
 def structured_outputs(model: keras.Model) -> Any:
     """Gives the symbolic outputs of a functional model in the structure that it returns."""
     return model._outputs_struct
@@ -42,6 +50,12 @@ def learned_variables(layer: keras.Layer) -> list:
     The public `trainable_weights` leaves out frozen layers.
     """
     return [v for inner in flattened_layers(layer) for v in inner._trainable_variables]
+
+
+def quantised(model: keras.Layer) -> list[str]:
+    """Lists how the weights of layers in a model are quantised, such as "int8"; none are: []."""
+    modes = {getattr(layer, "quantization_mode", None) for layer in flattened_layers(model)}
+    return sorted(str(mode) for mode in modes - {None})
 
 
 def takes_training(operation: Any) -> bool:

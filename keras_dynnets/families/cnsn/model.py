@@ -9,7 +9,13 @@ import numpy as np
 
 from keras_dynnets.core import keras_private
 from keras_dynnets.core.arguments import is_truth, plain
-from keras_dynnets.core.class_names import name_classes, names_of_classes
+from keras_dynnets.core.class_names import (
+    ATTRIBUTE,
+    name_classes,
+    names_from_config,
+    names_in_config,
+    names_of_classes,
+)
 from keras_dynnets.core.dynamic import Deployment, refuse_options
 from keras_dynnets.families.cnsn.calibration import set_statistics
 from keras_dynnets.families.cnsn.checks import (
@@ -255,6 +261,7 @@ class CNSN(MultiModel):
             "accuracy": self.accuracy,
             "name": self.name,
             "frozen": [layer.name for layer in self.layers if not layer.trainable],
+            **names_in_config(self),
         }
 
     @classmethod
@@ -262,12 +269,13 @@ class CNSN(MultiModel):
         """Makes a model from the result of `get_config`, with the same layers frozen."""
         config = dict(config)
         accuracy, frozen = config.pop("accuracy", {}), config.pop("frozen", ())
+        names = config.pop(ATTRIBUTE, None)
         base = keras.saving.deserialize_keras_object(config.pop("base"), custom_objects)
         model = cls(base, **config)
         model.accuracy = accuracy
         for layer in model.layers:
             layer.trainable = layer.name not in frozen
-        return model
+        return names_from_config(model, names)
 
 
 def detachable(

@@ -9,7 +9,12 @@ import numpy as np
 
 from keras_dynnets.core import cost, keras_private
 from keras_dynnets.core.arguments import plain
-from keras_dynnets.core.class_names import names_of_classes
+from keras_dynnets.core.class_names import (
+    ATTRIBUTE,
+    names_from_config,
+    names_in_config,
+    names_of_classes,
+)
 from keras_dynnets.core.dynamic import (
     ONE,
     Deployment,
@@ -305,6 +310,7 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
             "name": self.name,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "frozen": [i for i, layer in layers if not layer.trainable],
+            **names_in_config(self),
         }
 
     @classmethod
@@ -318,7 +324,7 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
             custom_objects: not used; Keras passes it.
         """
         config = dict(config)
-        frozen = config.pop("frozen", ())
+        frozen, names = config.pop("frozen", ()), config.pop(ATTRIBUTE, None)
         policy = keras.config.dtype_policy()
         try:
             keras.config.set_dtype_policy(keras.dtype_policies.get(config.pop("dtype", policy)))
@@ -327,4 +333,4 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
             keras.config.set_dtype_policy(policy)
         for i, layer in enumerate(keras_private.flattened_layers(model)):
             layer.trainable = i not in frozen  # outermost first: freezing a layer freezes its parts
-        return model
+        return names_from_config(model, names)

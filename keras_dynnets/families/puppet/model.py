@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_dynnets.core import graph
 from keras_dynnets.core.arguments import plain
+from keras_dynnets.core.class_names import ATTRIBUTE, names_from_config, names_in_config
 from keras_dynnets.core.dynamic import (
     CostPlan,
     Deployment,
@@ -189,10 +190,12 @@ class PuppetCNN(DynamicModel, LevelledModel):
             **self.puppet.ode_options,
             "normalise_kernels": self.puppet.normalise_kernels,
             "name": self.name,
+            **names_in_config(self),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "PuppetCNN":
         config = dict(config)
+        names = config.pop(ATTRIBUTE, None)
         network = keras.saving.deserialize_keras_object(config.pop("network"), custom_objects)
-        return cls(network, **config)
+        return names_from_config(cls(network, **config), names)
