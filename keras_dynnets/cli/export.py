@@ -25,6 +25,13 @@ def export_network(
     ] = None,
     weights: Weights = "default",
     num_classes: Annotated[int | None, typer.Option(help="Of a .weights.h5 file.")] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="A text file with the name of a class a line, in the order of the logits; "
+            "default: the names that the run or the published weights know."
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None,
         typer.Option(help="An option of the network's family as KEY=VALUE, such as gates=true."),
@@ -59,13 +66,13 @@ def export_network(
         *size, channels = model.input_shape[1:]
         data = load_data(calibration, data_dir, image_size=size, channels=channels)
         images = data.train.images[:300]
-    labels = _labels(name, weights, num_classes)
+    names = labels or _labels(name, weights, num_classes)
     what = model
     if options:
         from keras_dynnets.core.dynamic import interface
 
         what = interface(model).deployments(**options)
-    print_json(export_model(what, path, format, precision, batch_size, labels, images))
+    print_json(export_model(what, path, format, precision, batch_size, names, images))
 
 
 def _labels(name: str, weights: str, num_classes: int | None) -> tuple[str, ...] | None:

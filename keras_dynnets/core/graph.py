@@ -48,6 +48,11 @@ def functional(model: keras.Model, task: str) -> keras.Model:
         )
     network = keras_private.functional_inside(model)
     if keras_private.is_plain_functional(network):
+        if kinds := keras_private.quantised(network):
+            raise ValueError(
+                f"{task} takes a network in floating point, and {network.name} has "
+                f"{', '.join(kinds)} weights; convert it before model.quantize"
+            )
         return network
     if isinstance(model, DynamicModel):
         raise ValueError(

@@ -14,8 +14,11 @@ def is_functional(model: Any) -> bool:
 
 
 def is_plain_functional(model: Any) -> bool:
-    """Says whether a model is what `keras.Model(inputs, outputs)` makes itself, not a subclass."""
-    return isinstance(model, keras.Model) and type(model).__name__ == "Functional"
+    """Says whether a model is what `keras.Model(inputs, outputs)` makes itself, not a subclass.
+
+    A `NamedModel`, which is such a model with names of classes, counts as one.
+    """
+    return isinstance(model, keras.Model) and type(model).__name__ in ("Functional", "NamedModel")
 
 
 def functional_inside(model: Any) -> Any:
@@ -38,6 +41,11 @@ def nodes_by_depth(network: keras.Model) -> dict[int, list]:
 def flattened_layers(model: keras.Layer, include_self: bool = True) -> Iterator[keras.Layer]:
     """Gives a layer and all layers inside it, outermost first."""
     return model._flatten_layers(include_self=include_self)
+
+
+def structured_inputs(model: keras.Model) -> Any:
+    """Gives the symbolic inputs of a functional model in the structure that it takes."""
+    return model._inputs_struct
 
 
 def structured_outputs(model: keras.Model) -> Any:
@@ -121,6 +129,12 @@ def set_untracked(layer: keras.Layer, name: str, value: Any) -> None:
 def set_own_flag(layer: keras.Layer, trainable: bool) -> None:
     """Says whether a layer is trainable without changing its variables and sub-layers."""
     layer._trainable = bool(trainable)
+
+
+def quantised(model: keras.Layer) -> list[str]:
+    """Lists how the weights of layers in a model are quantised, such as "int8"; none are: []."""
+    modes = {getattr(layer, "quantization_mode", None) for layer in flattened_layers(model)}
+    return sorted(str(mode) for mode in modes - {None})
 
 
 def takes_training(operation: Any) -> bool:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -20,9 +20,12 @@ from keras_dynnets.export.checks import check_images, check_network, check_reque
 from keras_dynnets.export.deployment import deploy_parts
 from keras_dynnets.export.files import beside, check_replaceable, fingerprint, move
 from keras_dynnets.export.formats.base import Format, WriteJob, find_format, formats
+from keras_dynnets.export.labels import class_labels
 from keras_dynnets.export.verify import ExportError, check, verification_images
 
 log = logging.getLogger("keras_dynnets")
+
+Labels = Iterable[str] | Mapping[int, str] | Mapping[str, int] | str | os.PathLike | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +74,7 @@ def export_model(
     format: str | None = None,
     precision: str = "fp32",
     batch_size: int | None = None,
-    labels: Sequence[str] | None = None,
+    labels: Labels = None,
     calibration: np.ndarray | None = None,
 ) -> Report:
     """Exports a model to the file of another runtime, and checks the file there.
@@ -99,8 +102,10 @@ def export_model(
             "int8" for arithmetic in 8-bit integers (LiteRT, networks without gates).
         batch_size: images in a call, from 1; None for any number, and for 1 in LiteRT. Numbers
             above 1 are for ONNX and, in other formats, for networks without conditions.
-        labels: names of the classes in the order of the logits, for the JSON file. None for those
-            that the model knows: its `class_names`, which published weights and runs bring along.
+        labels: names of the classes for the JSON file: a list or array in the order of the
+            logits; a dict from index to name or from name to index; or the path of a text file
+            with one name a line. None for those that the model knows: its `class_names`, which
+            published weights and runs bring along.
         calibration: images of the kind that the file will see, (n, height, width, channels) in
             [0, 255]. The file is compared with Keras on those that take the most different
             paths; "int8" needs some hundred, to find the range of every value. None to compare
@@ -111,7 +116,7 @@ def export_model(
 
     Raises:
         ValueError: a format, precision or batch size that cannot be, a model that is not one of
-            images to logits, labels of another number than the logits, or "int8" without
+            images to logits, labels that do not name each logit once, or "int8" without
             calibration.
         ImportError: the extra `export` is not installed.
         OSError: the file cannot be written.
@@ -128,10 +133,12 @@ def export_model(
     deployment = model if isinstance(model, Deployment) else interface(model).deployments()
     target = find_format(format, path)
     several = deployment.single is None
-    labels = _known_labels(model, deployment) if labels is None else labels
     batch_size = check_request(deployment, target, path, precision, batch_size)
     check_network(deployment, target, precision)
-    check_images(deployment, precision, calibration, labels)
+    check_images(deployment, precision, calibration)
+    names = _known_labels(model, deployment) if labels is None else labels
+    if names is not None:
+        names = class_labels(names, interface(deployment.main).logits_tensor.shape[-1])
     job = WriteJob(
         batch_size,
         precision == "fp16",
@@ -156,7 +163,7 @@ def export_model(
         )
         sidecar = folder / "report.json"
         sidecar.write_text(
-            json.dumps(_description(deployment, target, report, labels), indent=1) + "\n"
+            json.dumps(_description(deployment, target, report, names), indent=1) + "\n"
         )
         move(draft, path)
         os.replace(sidecar, f"{path}.json")
@@ -168,8 +175,8 @@ def _known_labels(model: Any, deployment: Deployment) -> tuple[str, ...] | None:
     names = deployment.class_names or names_of_classes(model)
     if names is None and getattr(model, ATTRIBUTE, None):
         log.warning(
-            "%s was trained after it was loaded, so the names of its classes may have changed and "
-            "are left out; give labels=model.class_names if they are the same",
+            "%s has other weights than those that the names of its classes came with, so they may "
+            "have changed and are left out; give labels=model.class_names if they are the same",
             deployment.name,
         )
     return names
@@ -252,7 +259,7 @@ def _description(
     packages += [package for known in formats() for package in known.packages]
     return {
         "model": deployment.name,
-        "labels": None if labels is None else [str(label) for label in labels],
+        "labels": None if labels is None else list(labels),
         "input": {
             "name": "images",
             "shape": [report.batch_size, *deployment.main.inputs[0].shape[1:]],

@@ -1,6 +1,5 @@
 """What `export_model` refuses before it does any work."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -97,7 +96,8 @@ def check_network(deployment: Deployment, target: Format, precision: str) -> Non
         precision: precision of the file.
 
     Raises:
-        ValueError: the network has other inputs or outputs, or its gates cannot be written.
+        ValueError: the network has other inputs or outputs, its weights are quantised, or its
+            gates cannot be written.
     """
     network = deployment.main
     functional = keras_private.is_functional(network)
@@ -106,6 +106,12 @@ def check_network(deployment: Deployment, target: Format, precision: str) -> Non
         raise ValueError(
             "an export takes a functional or built Sequential Keras model with one input of images "
             f"of a fixed size; this is {type(network).__name__} {deployment.name!r}"
+        )
+    if kinds := keras_private.quantised(network):
+        raise ValueError(
+            f"{deployment.name} holds layers with {', '.join(kinds)} weights, which the formats "
+            "do not have; export it before model.quantize, for 8-bit integers with "
+            "precision='int8'"
         )
     if not hasattr(interface(network).logits_tensor, "shape"):
         raise ValueError(
@@ -131,19 +137,16 @@ def check_images(
     deployment: Deployment,
     precision: str,
     calibration: np.ndarray | None,
-    labels: Sequence[str] | None,
 ) -> None:
-    """Refuses calibration images and labels that do not fit the network.
+    """Refuses calibration images that do not fit the network.
 
     Args:
         deployment: what the file is to hold.
         precision: precision of the file.
         calibration: images, (n, height, width, channels), or None.
-        labels: names of the classes, or None.
 
     Raises:
-        ValueError: there are no images for "int8", or images of another shape or labels of
-            another number than the network has.
+        ValueError: there are no images for "int8", or images of another shape.
     """
     network = deployment.main
     if calibration is not None:
@@ -152,9 +155,4 @@ def check_images(
         raise ValueError(
             "int8 needs calibration=images: some hundred images, (n, height, width, channels) in "
             "[0, 255], of the kind that the file will see"
-        )
-    classes = interface(network).logits_tensor.shape[-1]
-    if labels is not None and len(labels) != classes:
-        raise ValueError(
-            f"{len(labels)} labels do not name {classes} classes; give one label for each logit"
         )

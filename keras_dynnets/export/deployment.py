@@ -16,6 +16,7 @@ from keras_dynnets.core.layer_kinds import CONVOLUTIONS
 from keras_dynnets.export.formats.base import Format
 from keras_dynnets.layers.grouped_conv import GroupedConv2D, packing
 
+LORA = ("lora_rank", "lora_alpha")  # of the config of a layer that learns a low-rank change
 SMALL_SCALE = 1e-3  # a norm that scales a channel by less than this part of another is not folded
 
 
@@ -125,10 +126,12 @@ class _Deployment:
         if not isinstance(layer, keras.layers.Layer):
             return layer  # an operation of keras.ops, without a state
         changes: dict[str, Any] = {"dtype": "float32"}
+        if getattr(layer, "lora_enabled", False):
+            changes |= dict.fromkeys(LORA)
         folded_away = layer in norms and norms[layer] is None
         if folded_away or isinstance(layer, keras.layers.Dropout):
             return keras.layers.Identity(name=layer.name, dtype="float32")
-        weights = layer.get_weights()
+        weights = merged_weights(layer)
         if isinstance(norms.get(layer), CONVOLUTIONS):
             # Depthwise, since a converter would fold a product into the kernel, which then would
             # no longer be shared.
@@ -161,6 +164,15 @@ class _Deployment:
             if weights:
                 graph.set_weights(copy, [_rounded(w) if self.half else w for w in weights])
             del self.pending[copy]
+
+
+def merged_weights(layer: Any) -> list[np.ndarray]:
+    """Gives the weights of a layer; a kernel with its low-rank change (`enable_lora`) added."""
+    weights = layer.get_weights()
+    if not getattr(layer, "lora_enabled", False):
+        return weights
+    merged = [layer.kernel, *([] if layer.bias is None else [layer.bias])]
+    return [np.asarray(keras.ops.convert_to_numpy(value), "float32") for value in merged]
 
 
 def _rounded(values: Any) -> np.ndarray:
@@ -229,6 +241,6 @@ def _beyond(norm: Any, folded: Any) -> list[np.ndarray]:
 def _folded(conv: Any, norm: Any) -> list[np.ndarray]:
     """Gives kernel and bias of a convolution with the batch norm after it folded in."""
     scale, shift = transform_of(norm)
-    kernel, *bias = conv.get_weights()
+    kernel, *bias = merged_weights(conv)
     bias = shift + (bias[0] * scale if bias else 0)
     return [kernel * for_kernel(scale, kernel.shape), bias]

@@ -18,6 +18,7 @@ def register_entries() -> None:
 
 def register_classes() -> None:
     """Imports the layers and models of all families, so that Keras loads files that hold them."""
+    importlib.import_module("keras_dynnets.core.named_model")
     for name in NAMES:
         for module in importlib.import_module(f"{__name__}.{name}.entries").MODULES:
             importlib.import_module(f"{__name__}.{name}.{module}")

@@ -81,7 +81,7 @@ def write_description(record: RunRecord) -> None:
         record: the description.
     """
     draft = record.folder / f".{DESCRIPTION}"
-    draft.write_text(record.model_dump_json(indent=1, exclude={"folder"}) + "\n")
+    draft.write_text(record.description() + "\n")
     os.replace(draft, record.folder / DESCRIPTION)
 
 

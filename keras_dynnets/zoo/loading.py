@@ -10,6 +10,7 @@ from typing import Any
 from keras_dynnets.core.arguments import plain
 from keras_dynnets.core.class_names import name_classes
 from keras_dynnets.core.registry import Entry, find
+from keras_dynnets.zoo.model_files import load_model_file, model_file
 from keras_dynnets.zoo.registry import is_file
 from keras_dynnets.zoo.run_folders import RunRecord, read_run, run_folder, run_of_weights
 from keras_dynnets.zoo.weights.published import records, verified_file, where_weights_come_from
@@ -29,7 +30,7 @@ def load(
     input_shape: Collection[int] | None = None,
     **options: Any,
 ) -> Any:
-    """Loads a network of the zoo, or the one that was trained in a run folder.
+    """Loads a network of the zoo, the one that was trained in a run folder, or a saved model.
 
     The network takes images in [0, 255], float32 (batch, height, width, channels), normalises them
     itself and gives logits (batch, num_classes).
@@ -39,8 +40,9 @@ def load(
     them. With `num_classes` the classes are your own, so that it has no names.
 
     Args:
-        name: one of `list_models()`, or the path of a run folder, such as "runs/photos". A run
-            folder knows the number of classes, the size of the images and the options.
+        name: one of `list_models()`, or the path of a run folder, such as "runs/photos", or of a
+            `.keras` file. These know the weights, the number of classes, the size of the images
+            and the options.
         weights: the tag of published weights, such as "cifar10"; the path of a `.weights.h5` file;
             None for random weights; or "default" for the first published tag. Where nothing is
             published, "default" gives random weights and an `UntrainedModelWarning`. The weights
@@ -72,6 +74,14 @@ def load(
         >>> zoo.load("runs/photos").class_names
         ('cat', 'dog')
     """
+    if file := model_file(name):
+        _check_saved(file, weights, num_classes, input_shape)
+        model = load_model_file(file)
+        if not options:
+            return model
+        from keras_dynnets.core.dynamic import interface
+
+        return interface(model).detach(**plain(options))
     folder = run_folder(name)
     run = read_run(folder) if folder else None
     entry = find(run.entry if run else str(name))
@@ -94,7 +104,8 @@ def load(
             warnings.warn(message, UntrainedModelWarning, stacklevel=2)
     model = model.detach(**part) if part else model
     if known is not None and num_classes is None:
-        name_classes(model, known.classes)
+        run = known if isinstance(known, RunRecord) else None
+        return name_classes(model, known.classes, run and _described(run, model, options))
     return model
 
 
@@ -110,6 +121,9 @@ def check_weights(name: str | os.PathLike, weights: str | os.PathLike | None) ->
             a `.weights.h5` file.
         FileNotFoundError: there is no weights file or no finished run at this path.
     """
+    if file := model_file(name):
+        _check_saved(file, weights)
+        return
     folder = run_folder(name)
     run = read_run(folder) if folder else None
     entry = find(run.entry if run else str(name))
@@ -121,6 +135,20 @@ def check_weights(name: str | os.PathLike, weights: str | os.PathLike | None) ->
         known = _known(entry, run, str(weights))
         if isinstance(known, RunRecord):
             known.checked_weights()
+
+
+def _check_saved(
+    file: Path,
+    weights: str | os.PathLike | None,
+    num_classes: int | None = None,
+    input_shape: Collection[int] | None = None,
+) -> None:
+    """Refuses weights and sizes for a saved model, which has its own."""
+    if weights != "default" or num_classes is not None or input_shape is not None:
+        raise ValueError(
+            f"{file} is a whole model, so it takes no weights, num_classes or input_shape; leave "
+            "them out, or load a network of the zoo with them"
+        )
 
 
 def _known(entry: Entry, run: RunRecord | None, weights: str) -> RunRecord | WeightsRecord | None:
@@ -156,6 +184,12 @@ def _built(
     return entry.build(num_classes, input_shape, **options)
 
 
+def _described(run: RunRecord, model: Any, options: Mapping[str, Any]) -> str:
+    """Gives the description of a run, with the sizes and options that its model has here."""
+    shape, options = tuple(model.input_shape[1:]), {**run.options, **plain(options)}
+    return run.model_copy(update={"input_shape": shape, "options": options}).description()
+
+
 def _fill(model: Any, file: Path, part: Mapping[str, Any]) -> None:
     from keras_dynnets.zoo.weights.fill import fill_weights
 
@@ -168,7 +202,7 @@ def _weights_file(path: str | os.PathLike) -> Path:
     if not path.name.endswith(".weights.h5"):
         raise ValueError(
             "zoo.load takes the weights of a model, a .weights.h5 file as model.save_weights "
-            f"writes it, not {path}; a .keras file is a whole model: keras.saving.load_model(path)"
+            f"writes it, not {path}; a .keras file is a whole model: zoo.load(path)"
         )
     if not path.is_file():
         raise FileNotFoundError(f"no weights file {path}")

@@ -11,6 +11,7 @@ from typing import Any
 from keras_dynnets import families
 from keras_dynnets.baselines import entries as _baselines  # noqa: F401  registers the plain networks
 from keras_dynnets.core.registry import ENTRIES, find
+from keras_dynnets.zoo.model_files import load_model_file, model_file, names_in_file
 from keras_dynnets.zoo.run_folders import read_run, run_folder, run_of_weights
 from keras_dynnets.zoo.weights.published import records
 
@@ -67,12 +68,12 @@ def _natural(name: str) -> list[str | int]:
 
 
 def info(name: str | os.PathLike) -> Info:
-    """Tells what the zoo knows about a network, or about the one of a run.
+    """Tells what the zoo knows about a network, or about the one of a run or of a `.keras` file.
 
     Parameters and MACs are counted on the network, which is built for this.
 
     Args:
-        name: one of `list_models()`, or the path of a run folder.
+        name: one of `list_models()`, or the path of a run folder or of a `.keras` file.
 
     Raises:
         ValueError: there is no network of that name.
@@ -82,6 +83,14 @@ def info(name: str | os.PathLike) -> Info:
         >>> zoo.info("resnet20").params
         272474
     """
+    if file := model_file(name):
+        from keras_dynnets.core.dynamic import interface
+
+        model: Any = load_model_file(file)
+        params, macs = _counts(model)
+        _, *shape = model.input_shape
+        classes = interface(model).logits_tensor.shape[-1]
+        return Info(str(file), "", tuple(shape), classes, params, macs, "", ())
     if folder := run_folder(name):
         run = read_run(folder)
         entry, classes = find(run.entry), len(run.classes)
@@ -117,21 +126,24 @@ def labels(
     """Gives the names of the classes that published weights or a run were trained on.
 
     Args:
-        name: one of `list_models()`, or the path of a run folder.
+        name: one of `list_models()`, or the path of a run folder or of a `.keras` file.
         weights: a published tag, or "default" for the first one; or the weights file of a run.
 
     Returns:
         The names in the order of the logits; None for weights that are neither published nor of a
-        run.
+        run. A `.keras` file has the names that its model had when it was saved: models of the zoo
+        and of runs have them until they are trained on, other models of Keras have none.
 
     Raises:
         ValueError: there is no network of that name.
-        FileNotFoundError: `name` is a path, and no run is there.
+        FileNotFoundError: `name` is a path, and no run or file is there.
 
     Example:
         >>> zoo.labels("resnet20", "cifar10")[3]
         'cat'
     """
+    if file := model_file(name):
+        return names_in_file(file)
     if folder := run_folder(name):
         return None if weights is None else read_run(folder).classes
     entry = find(str(name))

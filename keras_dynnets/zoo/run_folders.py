@@ -107,6 +107,10 @@ class RunRecord(BaseModel):
         """Results on the images that were set aside for validation; empty before the end."""
         return (self.results or {}).get("validation", {})
 
+    def description(self) -> str:
+        """Gives the record as the JSON text that stands in `run.json`."""
+        return self.model_dump_json(indent=1, exclude={"folder"})
+
     def checked_weights(self) -> Path:
         """Gives the path of the weights file, or refuses a run without one.
 

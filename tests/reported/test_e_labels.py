@@ -1,6 +1,7 @@
 """Names of classes, names of axes and kinds of arguments of exported files."""
 
 import json
+from pathlib import Path
 
 import helpers
 import keras
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 
 from keras_dynnets import cnsn, profile, puppet, zoo
+from keras_dynnets.core.class_names import name_classes, names_of_classes
 from keras_dynnets.core.registry import ENTRIES
 from keras_dynnets.dmnn import DMNN
 from keras_dynnets.export import export_model
+from keras_dynnets.export.labels import class_labels
 
 
 @pytest.fixture(scope="module")
@@ -180,3 +183,217 @@ def test_e7_on_the_command_line(command, tmp_path):
     code, output = command("export", "tissue_mlp", tmp_path / "m.keras")
     assert code == 2 and "m.keras does not say which format" in output.err
     assert len(output.err.splitlines()) == 1 and not list(tmp_path.iterdir())
+
+
+# ---- E3: names of classes in every form that they come in
+
+
+class Index:
+    """Like an index of pandas: an array that is no sequence."""
+
+    def __init__(self, names):
+        self.names = np.array(names, dtype=object)
+
+    def __iter__(self):
+        return iter(self.names)
+
+
+NAMES = ("cat", "dog", "ünï köde")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        list(NAMES),
+        NAMES,
+        np.array(NAMES),
+        np.array(NAMES, dtype=object),
+        Index(NAMES),
+        (name for name in NAMES),
+        {2: NAMES[2], 0: NAMES[0], 1: NAMES[1]},
+        {np.int64(i): name for i, name in reversed(list(enumerate(NAMES)))},
+        {str(i): name for i, name in enumerate(NAMES)},
+        {name: i for i, name in reversed(list(enumerate(NAMES)))},
+        dict(zip(NAMES, np.arange(3), strict=True)),
+    ],
+)
+def test_e3_names_in_the_order_of_the_logits(labels):
+    """E3: `{0: "cat", ...}` gave ["0", "1", ...]."""
+    assert class_labels(labels, 3) == NAMES
+    assert all(type(name) is str for name in class_labels(NAMES, 3))
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\n  \n"])
+def test_e3_names_from_a_file(tmp_path, kind, start, end):
+    """E3: the path itself was taken letter by letter."""
+    content = start + "\r\n".join(NAMES) + end
+    (tmp_path / "labels.txt").write_bytes(content.encode())
+    assert class_labels(kind(tmp_path / "labels.txt"), 3) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"cat", "dog", "cow"}, "are a set, which has no order; give a list"),
+        (frozenset(NAMES), "are a set"),
+        ("labels.txt", "labels='labels.txt' is no file; labels are a list of names"),
+        (Path("/"), "is no file"),
+        ({0: "cat", 2: "dog", 3: "cow"}, "each index from 0 to 2 once.* has 0, 2, 3"),
+        ({1: "cat", 2: "dog", 3: "cow"}, "each index from 0 to 2 once"),
+        ({"cat": 0, "dog": 0, "cow": 1}, "each index from 0 to 2 once"),
+        ({0: "cat", "1": "dog", 2: "cow"}, "each index"),
+        ({0.0: "cat", 1.0: "dog", 2.0: "cow"}, "each index"),
+        ({False: "cat", True: "dog", 2: "cow"}, "each index"),
+        (["cat", "dog", "cat"], "labels stand twice: cat"),
+        (["cat", "", "cow"], "a label is empty"),
+        (["cat", "dog", None], "labels are texts, and None is none"),
+        ([0, 1, 2], "labels are texts, and 0 is none"),
+        (range(3), "labels are texts"),
+        ([["cat", "dog", "cow"]], "labels are texts"),
+        ([b"cat", b"dog", b"cow"], "labels are texts"),
+        (b"cat", "labels are a list of names"),
+        (3, "labels are a list of names.*, not 3"),
+        (["cat", "dog"], "2 labels do not name 3 classes"),
+        ({0: "cat", 1: "dog"}, "2 labels do not name 3 classes"),
+        ([], "0 labels do not name 3 classes"),
+    ],
+)
+def test_e3_what_names_no_logits_is_refused(labels, message):
+    """E3: in one line, which says what is accepted."""
+    with pytest.raises(ValueError, match=message) as raised:
+        class_labels(labels, 3)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"cat\n\ndog", b"\xff\xfe\xfa", b"", b"cat\ndog\ndog\n"])
+def test_e3_a_file_that_names_no_logits_is_refused(small, tmp_path, content):
+    """E3: before anything is written."""
+    (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(ValueError, match="label"):
+        export_model(small, tmp_path / "m.tflite", labels=tmp_path / "labels.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["labels.txt"]
+
+
+def labels_in(path):
+    return json.loads(path.with_name(f"{path.name}.json").read_text())["labels"]
+
+
+def test_e3_names_reach_the_sidecar(small, tmp_path):
+    """E3: of every format."""
+    for name, form in (("a.tflite", None), ("a.onnx", None), ("a", "saved_model")):
+        export_model(small, tmp_path / name, form, labels=dict(enumerate(NAMES)))
+        assert labels_in(tmp_path / name) == list(NAMES)
+
+
+def test_e3_published_names_from_python_and_from_a_file_in_the_shell(command, tmp_path):
+    """E3: `labels=None` wrote null for published weights; `--labels` gives others."""
+    export_model(zoo.load("tissue_mlp"), tmp_path / "a.tflite")
+    assert labels_in(tmp_path / "a.tflite") == list(zoo.labels("tissue_mlp"))
+    assert not hasattr(zoo.load("tissue_mlp", num_classes=5), "class_names")
+    (tmp_path / "l.txt").write_text("\n".join("abcdefghij"))
+    done = command("export", "tissue_mlp", tmp_path / "b.tflite", "--labels", tmp_path / "l.txt")
+    assert done[0] == 0 and labels_in(tmp_path / "b.tflite") == list("abcdefghij")
+
+
+# ---- E6: weights that are quantised, and low-rank changes
+
+
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_e6_a_quantised_model_is_refused_before_any_work(tmp_path, mode):
+    """E6: "set_weights ... length 3 ... expecting 2"."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+    model.add(keras.layers.Dense(3))
+    model.quantize(mode)
+    with pytest.raises(
+        ValueError, match=f"{mode} weights.*export it before model.quantize.*precision='int8'"
+    ):
+        export_model(model, tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())
+    x = helpers.images(4, 8)
+    measured = profile.measure(model, x)
+    assert measured.worst_macs == 8 * 8 * 3 * 3 and measured.logits.shape == (4, 3)
+
+
+def test_e6_a_quantised_model_is_not_converted():
+    """E6: a converter would read the integers as if they were the weights."""
+    base = helpers.generated_plain()
+    outputs = keras.layers.Dense(3)(base.output)
+    model = keras.Model(base.input, outputs)
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="puppeteer takes a network in floating point.*int8"):
+        puppet.puppeteer(model)
+    with pytest.raises(ValueError, match="in floating point.*int8"):
+        cnsn.detachable(model, ["stage1_relu1"])
+
+
+def test_e6_low_rank_changes_are_merged(tmp_path):
+    """E6: `enable_lora` adds weights that a plain layer does not have."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="conv")(inputs)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
+    x = helpers.images(4, 8)
+    before = np.asarray(model(x))
+    for layer in (model.get_layer("conv"), model.get_layer("head")):
+        layer.enable_lora(2)
+        layer.lora_kernel_b.assign(np.ones(layer.lora_kernel_b.shape))
+    assert np.abs(np.asarray(model(x)) - before).max() > 1
+    report = export_model(model, tmp_path / "m.tflite")
+    assert report.max_abs_diff < 1e-3
+
+
+# ---- names in `.keras` files
+
+
+def named(kind):
+    """A model whose weights came with the names of three classes."""
+    models = {
+        "plain": lambda: helpers.generated_plain(classes=3),
+        "dmnn": lambda: helpers.tiny(num_classes=3),
+        "cnsn": lambda: cnsn.detachable(helpers.detachable_base((4, 8), 3), ["stage1"]),
+        "puppet": lambda: puppet.puppeteer(helpers.generated_plain(classes=3), levels=2),
+    }
+    return name_classes(models[kind](), NAMES)
+
+
+@pytest.mark.parametrize("kind", ["plain", "dmnn", "cnsn", "puppet"])
+def test_e3_names_survive_saving_as_long_as_they_are_of_the_weights(kind, tmp_path):
+    """E3: every family and plain networks; not when the weights have changed in any way."""
+    model = named(kind)
+    assert names_of_classes(model) == NAMES
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    assert names_of_classes(loaded) == loaded.class_names == NAMES
+    assert zoo.labels(tmp_path / "m.keras") == NAMES
+    copy = type(loaded).from_config(loaded.get_config())
+    assert names_of_classes(copy) is None  # its weights are random
+    variable = next(v for v in loaded.trainable_variables)
+    variable.assign(variable + 1.0)  # as a training would, whatever loop runs it
+    assert names_of_classes(loaded) is None
+    loaded.save(tmp_path / "n.keras")
+    assert zoo.labels(tmp_path / "n.keras") is None
+    assert not hasattr(keras.saving.load_model(tmp_path / "n.keras"), "class_names")
+    loaded.class_names = ["a", "b", "c"]  # the user says so
+    loaded.save(tmp_path / "o.keras")
+    assert names_of_classes(keras.saving.load_model(tmp_path / "o.keras")) == ("a", "b", "c")
+
+
+def test_e3_other_weights_have_other_names(tmp_path):
+    """E3: weights of the user's own in a model of published ones."""
+    model, other = named("plain"), helpers.generated_plain(classes=3)
+    other.save_weights(tmp_path / "w.weights.h5")
+    model.load_weights(tmp_path / "w.weights.h5")
+    assert names_of_classes(model) is None
+    clone = keras.models.clone_model(named("plain"))
+    assert names_of_classes(clone) is None
+
+
+def test_e3_parts_keep_the_names(tmp_path):
+    """E3: a detached sub-model and the network of a level."""
+    for part in (named("cnsn").detach(1), named("puppet").materialise(0)):
+        part.save(tmp_path / "m.keras")
+        loaded = keras.saving.load_model(tmp_path / "m.keras")
+        assert names_of_classes(loaded) == NAMES and loaded.name == part.name

@@ -8,7 +8,13 @@ import numpy as np
 
 from keras_dynnets.core import keras_private
 from keras_dynnets.core.arguments import is_truth, plain
-from keras_dynnets.core.class_names import name_classes, names_of_classes
+from keras_dynnets.core.class_names import (
+    ATTRIBUTE,
+    name_classes,
+    names_from_config,
+    names_in_config,
+    names_of_classes,
+)
 from keras_dynnets.core.dynamic import Deployment, refuse_options
 from keras_dynnets.families.cnsn.calibration import set_statistics
 from keras_dynnets.families.cnsn.checks import (
@@ -271,6 +277,7 @@ class CNSN(MultiModel):
             "frozen_variables": [
                 i for i, v in enumerate(self._learned_variables()) if not v.trainable
             ],
+            **names_in_config(self),
         }
 
     @classmethod
@@ -279,6 +286,7 @@ class CNSN(MultiModel):
         config = dict(config)
         accuracy, frozen = config.pop("accuracy", {}), config.pop("frozen", ())
         frozen_variables = config.pop("frozen_variables", ())
+        names = config.pop(ATTRIBUTE, None)
         base = keras.saving.deserialize_keras_object(config.pop("base"), custom_objects)
         if "preprocessing" not in config:
             config |= as_in_0_1(base, config["cuts"])
@@ -290,7 +298,7 @@ class CNSN(MultiModel):
         learned = model._learned_variables()
         for i in frozen_variables:
             learned[i].trainable = False
-        return model
+        return names_from_config(model, names)
 
     def _learned_variables(self) -> list:
         """Lists the variables that training learns, frozen ones included."""

@@ -11,7 +11,12 @@ import numpy as np
 
 from keras_dynnets.core import cost, keras_private
 from keras_dynnets.core.arguments import plain
-from keras_dynnets.core.class_names import names_of_classes
+from keras_dynnets.core.class_names import (
+    ATTRIBUTE,
+    names_from_config,
+    names_in_config,
+    names_of_classes,
+)
 from keras_dynnets.core.dynamic import (
     ONE,
     Deployment,
@@ -370,6 +375,7 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
             "name": self.name,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "frozen": frozen_positions(self),
+            **names_in_config(self),
         }
 
     @classmethod
@@ -383,7 +389,7 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
             custom_objects: not used; Keras passes it.
         """
         config = dict(config)
-        frozen = config.pop("frozen", ())
+        frozen, names = config.pop("frozen", ()), config.pop(ATTRIBUTE, None)
         policy = keras.config.dtype_policy()
         try:
             keras.config.set_dtype_policy(keras.dtype_policies.get(config.pop("dtype", policy)))
@@ -391,4 +397,4 @@ class DMNN(GateSettings, DynamicModel, keras.Model):
         finally:
             keras.config.set_dtype_policy(policy)
         freeze_positions(model, frozen)
-        return model
+        return names_from_config(model, names)

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_dynnets.core import graph, keras_private
 from keras_dynnets.core.arguments import plain
+from keras_dynnets.core.class_names import ATTRIBUTE, names_from_config, names_in_config
 from keras_dynnets.core.dynamic import (
     CostPlan,
     Deployment,
@@ -218,13 +219,14 @@ class PuppetCNN(DynamicModel, LevelledModel):
             "normalise_kernels": self.puppet.normalise_kernels,
             "name": self.name,
             "frozen": frozen_positions(self),
+            **names_in_config(self),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "PuppetCNN":
         config = dict(config)
-        frozen = config.pop("frozen", ())
+        frozen, names = config.pop("frozen", ()), config.pop(ATTRIBUTE, None)
         network = keras.saving.deserialize_keras_object(config.pop("network"), custom_objects)
         model = cls(network, **config)
         freeze_positions(model, frozen)
-        return model
+        return names_from_config(model, names)
