@@ -9,7 +9,8 @@ from keras_dynnets.cli.console import out, print_json
 
 Name = Annotated[str, typer.Argument(help="A network of the zoo (see `list`).")]
 NameOrRun = Annotated[
-    str, typer.Argument(help="A network of the zoo (see `list`), or the run folder of a training.")
+    str,
+    typer.Argument(help="A network of the zoo (see `list`), a run folder, or a .keras file."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -119,21 +119,30 @@ def evaluate(
     """Measures accuracy and cost on a full test set, of a run on its own held-out images."""
     from keras_dynnets import studies, zoo
     from keras_dynnets.core.registry import find
+    from keras_dynnets.zoo.model_files import model_file
 
     run = run_of(name, weights)
-    entry = find(run.entry if run else name)
+    saved = model_file(name) is not None
+    entry = None if saved and run is None else find(run.entry if run else name)
 
     from keras_dynnets.training.evaluation import evaluate as run_evaluation
     from keras_dynnets.training.recorded import run_data
 
-    shape = None
-    if run is not None:
-        loaded = run_data(run, data, data_dir)
+    if saved:
+        model = zoo.load(name)
+        if run is not None:
+            loaded = run_data(run, data, data_dir)
+        else:
+            loaded = _data_for_model(name, model, data, data_dir)
     else:
-        loaded = _data_for(name, weights, data or "cifar10", data_dir)
-        shape = loaded.test.images.shape[1:]
-    count = None if zoo.labels(name, weights) else len(loaded.classes)
-    model = zoo.load(name, weights, num_classes=count, input_shape=shape)
+        shape = None
+        if run is not None:
+            loaded = run_data(run, data, data_dir)
+        else:
+            loaded = _data_for(name, weights, data or "cifar10", data_dir)
+            shape = loaded.test.images.shape[1:]
+        count = None if zoo.labels(name, weights) else len(loaded.classes)
+        model = zoo.load(name, weights, num_classes=count, input_shape=shape)
     with progress_bar(f"{name} on {loaded.name}", len(loaded.test)) as progress:
         results = run_evaluation(model, loaded.test, progress=progress, classes=loaded.classes)
     _print_results(results, as_json)
@@ -142,7 +151,7 @@ def evaluate(
 
         matrix = results["confusion"]
         pictures = [confusion_picture(matrix, loaded.classes, plots / "confusion.png")]
-        if draw := studies.study_of(entry.family).draw:
+        if entry and (draw := studies.study_of(entry.family).draw):
             pictures += draw(model, loaded, plots)
         for path in pictures:
             say(f"picture: {path}")
@@ -154,13 +163,16 @@ def run_of(name: str, weights: str) -> "RunRecord | None":
     Weights that cannot be loaded are refused here, before anything else is done.
 
     Args:
-        name: name of a network, or path of a run folder.
+        name: name of a network, or path of a run folder or of a `.keras` file.
         weights: the weights that the user asks for; the weights file of a run stands for the run.
     """
     from keras_dynnets.zoo.loading import check_weights
+    from keras_dynnets.zoo.model_files import model_file, run_in_file
     from keras_dynnets.zoo.run_folders import read_run, run_folder, run_of_weights
 
     check_weights(name, weights)
+    if file := model_file(name):
+        return run_in_file(file)
     if folder := run_folder(name):
         return read_run(folder)
     run = run_of_weights(weights)
@@ -198,6 +210,26 @@ def _show_report(report: "FolderReport") -> None:
     say(str(report))
     if report.unreadable:
         say("going on without the files that cannot be read (--skip-bad)")
+
+
+def _data_for_model(name: str, model: Any, data: str | None, data_dir: str | None) -> "Data":
+    """Loads the data set on which a saved model is evaluated, and refuses one of other classes."""
+    from keras_dynnets.core.class_names import names_of_classes
+    from keras_dynnets.core.dynamic import interface
+    from keras_dynnets.training.data.datasets import load_data
+    from keras_dynnets.training.recorded import check_fits
+
+    if data is None:
+        raise ValueError(f"{name} does not say what it was trained on; name a data set with --data")
+    height, width, channels = shape = model.input_shape[1:]
+    known = names_of_classes(model)
+    loaded = load_data(data, data_dir, image_size=(height, width), channels=channels, classes=known)
+    source = f"{data} ({data_dir})" if data_dir else data
+    logits = interface(model).logits_tensor.shape[-1]
+    if logits != len(loaded.classes):
+        raise ValueError(f"{name} has {logits} logits, and {source} {len(loaded.classes)} classes")
+    check_fits(name, known or loaded.classes, shape, source, loaded)
+    return loaded
 
 
 def _print_results(results: dict, as_json: bool) -> None:
