@@ -171,7 +171,7 @@ def _named(
     return found
 
 
-def _around(every: Iterable[keras.Layer], inner: Collection[int]) -> set[int]:
+def _around(every: Iterable[keras.Layer], inner: set[int]) -> set[int]:
     """Gives the ids of the layers that hold one of `inner`, themselves given by their ids."""
     return {
         id(layer)

@@ -50,7 +50,7 @@ def _run(network: keras.Model, images: Any, scores: list[np.ndarray]) -> Any:
     """Runs a network, adds the scores of its gates to a list, and gives its output."""
 
     def operation(node: Any) -> Callable:
-        layer = node.operation
+        layer: Any = node.operation
         if isinstance(layer, DecidesGates):
 
             def decide(*args: Any, **kwargs: Any) -> Any:
