@@ -1,6 +1,5 @@
 """How near the gates of a network are to opening or closing, for each image."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -49,9 +48,9 @@ def nearest(scores: np.ndarray) -> np.ndarray:
 def _run(network: keras.Model, images: Any, scores: list[np.ndarray]) -> Any:
     """Runs a network, adds the scores of its gates to a list, and gives its output."""
 
-    def operation(node: Any) -> Callable:
+    def operation(node: Any) -> Any:
         layer: Any = node.operation
-        if isinstance(layer, DecidesGates):
+        if isinstance(node.operation, DecidesGates):
 
             def decide(*args: Any, **kwargs: Any) -> Any:
                 scores.append(keras.ops.convert_to_numpy(layer.scores(*args, **kwargs)))
