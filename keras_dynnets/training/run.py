@@ -85,7 +85,7 @@ def train(
     run = claim(folder, recipe, data, data_dir)
     if run is None:  # it is finished
         return json.loads((folder / "results.json").read_text())
-    kept = folder / "cache"  # of decoded images, if the recipe says so
+    kept = folder / ".image-cache"  # of decoded images, if the recipe says so
     data = cached(data, kept if recipe.cache == "disk" else recipe.cache)
     form = {
         "num_classes": len(data.classes),
@@ -130,7 +130,8 @@ def train(
     }
     write_description(run.model_copy(update={"results": results}))
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    shutil.rmtree(kept, ignore_errors=True)
+    if recipe.cache == "disk":
+        shutil.rmtree(kept, ignore_errors=True)
     return results
 
 
