@@ -236,10 +236,15 @@ def _data_for(name: str, weights: str, data: str, data_dir: str | None) -> "Data
 
 
 def _usual(data_dir: str | None) -> str:
-    """Gives the name of the data set where the user gives none."""
+    """Gives the name of the data set where the user gives none.
+
+    A folder with `CLASS/*` alone is one of images only under a name of its own, see `load_data`.
+    """
     from keras_dynnets.training.data.layout import is_photo_folder
 
-    return "photos" if data_dir and is_photo_folder(Path(data_dir).expanduser()) else "cifar10"
+    place = Path(data_dir or "").expanduser()
+    flat = data_dir and is_photo_folder(place) and not is_photo_folder(place, parts_only=True)
+    return "photos" if flat else "cifar10"
 
 
 def _checked_photos(data: "Data", skip_bad: bool) -> "Data":

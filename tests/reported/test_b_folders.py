@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from keras_dynnets import zoo
+from keras_dynnets.cli.train import _usual
 from keras_dynnets.core.registry import ENTRIES
 from keras_dynnets.training import (
     FolderWarning,
@@ -515,6 +516,7 @@ def test_pictures_beside_data_sets_are_no_data_set(tmp_path, monkeypatch):
     assert called == [("cifar10", str(tmp_path))]
     assert load_data("digits", tmp_path).classes == tuple("0123456789")
     assert load_data("photos", tmp_path).classes == tuple(COLOURS)
+    assert (_usual(str(tmp_path)), _usual(None)) == ("photos", "cifar10")  # of `evaluate`
     for name in COLOURS:
         (tmp_path / "cifar10" / "train").mkdir(parents=True, exist_ok=True)
         (tmp_path / name).rename(tmp_path / "cifar10" / "train" / name)
