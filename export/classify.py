@@ -30,7 +30,8 @@ def load(path: Path) -> Callable[[np.ndarray], np.ndarray]:
         path: a .tflite or .onnx file.
 
     Returns:
-        A function from a batch of one image, (1, height, width, channels), to logits, (1, classes).
+        A function from a batch of images, (batch, height, width, channels), to logits, (batch,
+        classes).
     """
     if path.suffix == ".onnx":
         import onnxruntime
@@ -61,7 +62,7 @@ def main() -> None:
             )
     description = json.loads(described.read_text())
     run = load(arguments.file)
-    height, width, channels = description["input"]["shape"][1:]
+    batch, height, width, channels = description["input"]["shape"]
     all_read = True
     for path in arguments.images:
         try:
@@ -70,7 +71,8 @@ def main() -> None:
             print(error, file=sys.stderr)
             all_read = False
             continue
-        logits = run(image[None].astype("float32"))[0].astype("float64")
+        images = np.repeat(image[None].astype("float32"), batch or 1, axis=0)
+        logits = run(images)[0].astype("float64")
         shares = np.exp(logits - logits.max())
         shares /= shares.sum()
         best = shares.argsort()[::-1][: arguments.top]

@@ -7,7 +7,7 @@ import typer
 
 from keras_dynnets.cli.console import err, out, print_json
 from keras_dynnets.cli.models import AsJson, NameOrRun
-from keras_dynnets.cli.train import Weights, run_of
+from keras_dynnets.cli.train import Weights, image_shape, run_of
 
 BATCH = 32  # photos in memory at a time
 
@@ -39,12 +39,13 @@ def predict(
     import numpy as np
 
     model: Any = zoo.load(name, weights)
+    shape = image_shape(name, model)
     rows, unread = [], 0
     for start in range(0, len(photos), BATCH):
         read, images = [], []
         for path in photos[start : start + BATCH]:
             try:
-                images.append(_read(path.expanduser(), model.input_shape[1:]))
+                images.append(_read(path.expanduser(), shape))
                 read.append(path)
             except ValueError as error:
                 err.print(f"error: {error}", style="red")

@@ -31,6 +31,9 @@ Weights = Annotated[
     str,
     typer.Option(help="A published tag, or a .weights.h5 file; a run folder has its own weights."),
 ]
+SkipBad = Annotated[
+    bool, typer.Option("--skip-bad", help="Go on without image files that cannot be read.")
+]
 
 
 def train_network(
@@ -52,9 +55,7 @@ def train_network(
         str | None,
         typer.Option(help="balanced: the images of every class together count alike."),
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Go on without image files that cannot be read.")
-    ] = False,
+    skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
     """Trains by a recipe; the same command goes on after a stop."""
@@ -114,9 +115,10 @@ def evaluate(
         typer.Option(help="Also draw the confusion matrix and the pictures of the family here."),
     ] = None,
     data_dir: DataDir = None,
+    skip_bad: SkipBad = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measures accuracy and cost on a full test set, of a run on its own held-out images."""
+    """Measures accuracy and cost on test images, of a run on the images that it held out."""
     from keras_dynnets import studies, zoo
     from keras_dynnets.core.registry import find
     from keras_dynnets.zoo.model_files import model_file
@@ -139,10 +141,12 @@ def evaluate(
         if run is not None:
             loaded = run_data(run, data, data_dir)
         else:
-            loaded = _data_for(name, weights, data or "cifar10", data_dir)
+            loaded = _data_for(name, weights, data or _usual(data_dir), data_dir)
             shape = loaded.test.images.shape[1:]
         count = None if zoo.labels(name, weights) else len(loaded.classes)
         model = zoo.load(name, weights, num_classes=count, input_shape=shape)
+    if loaded.folder is not None:
+        loaded = _checked_photos(loaded, skip_bad)
     with progress_bar(f"{name} on {loaded.name}", len(loaded.test)) as progress:
         results = run_evaluation(model, loaded.test, progress=progress, classes=loaded.classes)
     _print_results(results, as_json)
@@ -179,6 +183,30 @@ def run_of(name: str, weights: str) -> "RunRecord | None":
     return run if run is not None and run.entry == name else None
 
 
+def image_shape(name: str, model: Any) -> tuple[int, int, int]:
+    """Gives the shape (height, width, channels) of the images that a saved model takes.
+
+    Args:
+        name: what the user calls the model, for messages.
+        model: the model.
+
+    Raises:
+        ValueError: it takes something else, or images of any size.
+    """
+    shape = model.input_shape
+    if not isinstance(shape, tuple) or len(shape) != 4:
+        raise ValueError(
+            f"{name} takes inputs of shape {shape}; give a network that takes images (batch, "
+            "height, width, channels)"
+        )
+    if None in shape[1:]:
+        raise ValueError(
+            f"{name} takes images of any size, {shape[1:]}, and files are read in one size; give "
+            "a network that was built on a fixed one, such as keras.Input((224, 224, 3))"
+        )
+    return shape[1:]
+
+
 def _data_for(name: str, weights: str, data: str, data_dir: str | None) -> "Data":
     """Loads the data set on which a network of the zoo is evaluated."""
     from keras_dynnets.core.registry import find
@@ -199,11 +227,38 @@ def _data_for(name: str, weights: str, data: str, data_dir: str | None) -> "Data
         image_size=(height, width),
         channels=channels,
         classes=record.classes if record is not None else None,
+        flat="test" if record is not None else "train",
     )
     if record is not None:
         source = f"{data} ({data_dir})" if data_dir else data
         check_fits(f"{name}:{record.tag}", record.classes, record.input_shape, source, loaded)
     return loaded
+
+
+def _usual(data_dir: str | None) -> str:
+    """Gives the name of the data set where the user gives none.
+
+    A folder with `CLASS/*` alone is one of images only under a name of its own, see `load_data`.
+    """
+    from keras_dynnets.training.data.layout import is_photo_folder
+
+    place = Path(data_dir or "").expanduser()
+    flat = data_dir and is_photo_folder(place) and not is_photo_folder(place, parts_only=True)
+    return "photos" if flat else "cifar10"
+
+
+def _checked_photos(data: "Data", skip_bad: bool) -> "Data":
+    """Says which photos a network is evaluated on, and refuses or leaves out unreadable ones."""
+    from keras_dynnets.training.data.checking import left_out, readable_test_images, sources
+
+    assert data.folder is not None
+    say(f"{len(data.test)} test images of {data.folder.root}: {sources(data)['test']}")
+    if files := left_out(data):
+        say(f"left out: {files}")
+    readable = readable_test_images(data, skip_bad)
+    if skipped := len(data.test) - len(readable.test):
+        say(f"going on without {skipped} of them that cannot be read (--skip-bad)")
+    return readable
 
 
 def _show_report(report: "FolderReport") -> None:
@@ -221,9 +276,16 @@ def _data_for_model(name: str, model: Any, data: str | None, data_dir: str | Non
 
     if data is None:
         raise ValueError(f"{name} does not say what it was trained on; name a data set with --data")
-    height, width, channels = shape = model.input_shape[1:]
+    height, width, channels = shape = image_shape(name, model)
     known = names_of_classes(model)
-    loaded = load_data(data, data_dir, image_size=(height, width), channels=channels, classes=known)
+    loaded = load_data(
+        data,
+        data_dir,
+        image_size=(height, width),
+        channels=channels,
+        classes=known,
+        flat="test",
+    )
     source = f"{data} ({data_dir})" if data_dir else data
     logits = interface(model).logits_tensor.shape[-1]
     if logits != len(loaded.classes):

@@ -20,6 +20,10 @@ from keras_dynnets.core.operation_costs import OpenSize, operation_macs, size
 from keras_dynnets.core.symbolic import Call
 
 
+class UnknownCost(ValueError):
+    """The cost of a layer or of an operation is not known."""
+
+
 class Costed:
     """A layer that states its own cost, for `layer_macs` and `count`.
 
@@ -136,8 +140,8 @@ def call_macs(call: Call) -> int:
         call: one of `calls(network)`.
 
     Raises:
-        ValueError: a size that the cost depends on is open (`None`), or something is computed
-            that cannot be counted.
+        ValueError: a size that the cost depends on is open (`None`).
+        UnknownCost: something is computed that cannot be counted.
     """
     return _batch_macs(call, call) // call.images
 
@@ -173,10 +177,10 @@ def _batch_macs(call: Call, outer: Call) -> int:
         ) from None
     if macs is None:
         reason = f" ({call.problem})" if call.problem else ""
-        raise ValueError(
-            f"the cost of {_described(call, outer)}, is not known{reason}: counted are most layers "
-            "of Keras and operations of keras.ops, and layers made of these; derive any other from "
-            "keras_dynnets.core.cost.Costed and define macs(input_shape)"
+        raise UnknownCost(
+            f"the cost of {_described(call, outer)}, is not known{reason}. Known are the costs of "
+            "most layers of Keras and operations of keras.ops, and of layers made of these; derive "
+            "any other from keras_dynnets.core.cost.Costed and define macs(input_shape)"
         )
     return macs
 

@@ -42,7 +42,8 @@ class PerImage:
 
     Attributes:
         logits: (n, classes).
-        macs: MACs of each image, (n,); None where every image costs the same.
+        macs: MACs of each image, (n,); None where every image costs the same, or the cost is not
+            known.
         gates: 1 for each sub-block that ran, (n, blocks, sub_blocks); None without gates.
     """
 
@@ -265,7 +266,8 @@ class DynamicModel:
         """Gives the metrics of an evaluation besides the accuracy.
 
         Args:
-            measured: a `Measurement` of the evaluated images.
+            measured: a `Measurement` of the evaluated images, without MACs where a cost is not
+                known.
             accuracy: the model's accuracy on them, in [0, 1].
             accuracy_of: gives the accuracy of one of `evaluated_parts` by its name.
         """

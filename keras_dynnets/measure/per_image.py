@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_dynnets.core import cost
 from keras_dynnets.core.arguments import whole_number
 from keras_dynnets.core.dynamic import PerImage, interface
 from keras_dynnets.core.images import checked_images
@@ -25,14 +26,15 @@ class Measurement:
         gates: 1 for each sub-block that ran and 0 for the others, uint8 (n, blocks, sub_blocks);
             (n, 0, 0) for a network without gates.
         logits: logits of each image, float (n, classes).
-        macs: MACs of each image, int64 (n,).
-        worst_macs: MACs of an image with all optional parts on.
+        macs: MACs of each image, int64 (n,). `measure` always counts them; in an evaluation they
+            are None for a network whose cost is not known.
+        worst_macs: MACs of an image with all optional parts on; None where `macs` are.
     """
 
     gates: np.ndarray
     logits: np.ndarray
-    macs: np.ndarray
-    worst_macs: int
+    macs: Any
+    worst_macs: Any
 
     @property
     def executed_share(self) -> np.ndarray:
@@ -172,6 +174,7 @@ def measure_each(
     batch_size: int = 32,
     progress: Callable[[int], Any] = lambda done: None,
     called: str = "measure",
+    need_macs: bool = True,
 ) -> list[Measurement]:
     """Does for several networks what `measure` does for one, and reads each image once for all.
 
@@ -181,6 +184,7 @@ def measure_each(
         batch_size: number of images that run at once.
         progress: called with the number of images that are done.
         called: see `measure`.
+        need_macs: False to leave out the MACs of networks whose cost is not known.
 
     Returns:
         A `Measurement` for each network.
@@ -193,7 +197,7 @@ def measure_each(
         >>> [m.mean_macs for m in measure_each(parts, images)]
     """
     batch_size = whole_number("batch_size", batch_size)
-    worst = [count(model).macs for model in models]
+    worst = [_worst_macs(model, need_macs) for model in models]
     for model in models:
         if len(model.inputs) != 1:
             raise ValueError(
@@ -217,6 +221,16 @@ def measure_each(
     return [_joined(results, macs) for results, macs in zip(found, worst, strict=True)]
 
 
+def _worst_macs(model: keras.Model, needed: bool) -> int | None:
+    """Counts the MACs of a network; None where they are not known, unless they are needed."""
+    try:
+        return count(model).macs
+    except cost.UnknownCost:
+        if needed:
+            raise
+        return None
+
+
 def _chunks(images: Any, batch_size: int) -> Iterator[np.ndarray]:
     """Gives all images, chunk by chunk; files are read one batch ahead of the network."""
     if not getattr(images, "in_files", False):
@@ -236,14 +250,15 @@ def _chunks(images: Any, batch_size: int) -> Iterator[np.ndarray]:
             yield chunk
 
 
-def _joined(results: Sequence[PerImage], worst: int) -> Measurement:
+def _joined(results: Sequence[PerImage], worst: int | None) -> Measurement:
     """Joins what the chunks of the images gave."""
     logits = np.concatenate([found.logits for found in results])
     gates = [found.gates for found in results if found.gates is not None]
     macs = [found.macs for found in results if found.macs is not None]
+    same = None if worst is None else np.full(len(logits), worst)
     return Measurement(
         np.concatenate(gates) if gates else np.zeros((len(logits), 0, 0), "uint8"),
         logits,
-        np.concatenate(macs) if macs else np.full(len(logits), worst),
+        np.concatenate(macs) if macs else same,
         worst,
     )

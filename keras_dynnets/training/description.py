@@ -10,7 +10,25 @@ from keras_dynnets.training.data.image_files import ImageFiles
 from keras_dynnets.training.recipe import Recipe, recorded_recipe
 from keras_dynnets.zoo.run_folders import DESCRIPTION, WEIGHTS, DataRecord, RunRecord, read_run
 
+RECIPE = "recipe.json"
 STARTED = ("log.csv", "backup", WEIGHTS, "results.json")  # what a training leaves after a while
+
+
+def refuse_other_recipe(folder: Path, recipe: Recipe) -> None:
+    """Refuses a folder that holds a run of another recipe.
+
+    Args:
+        folder: the run folder, which need not exist.
+        recipe: the recipe of the training that is to begin.
+
+    Raises:
+        ValueError: the folder holds such a run.
+    """
+    marker = folder / RECIPE
+    if marker.is_file() and not recorded_recipe(marker).trains_like(recipe):
+        raise ValueError(
+            f"{folder} holds a run of another recipe ({marker}); choose another folder with --out"
+        )
 
 
 def claim(
@@ -28,14 +46,9 @@ def claim(
         The description; None for a finished run, which stays as it is.
 
     Raises:
-        ValueError: the folder holds a run of another recipe, or on other images.
+        ValueError: the folder holds a run on other images.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    marker = folder / "recipe.json"
-    if marker.is_file() and not recorded_recipe(marker).trains_like(recipe):
-        raise ValueError(
-            f"{folder} holds a run of another recipe ({marker}); choose another folder with --out"
-        )
     in_files = isinstance(data.train.images, ImageFiles)
     place = data_dir or (os.environ.get("TFDS_DATA_DIR") if in_files else None)
     _, height, width, channels = data.train.images.shape
@@ -51,7 +64,7 @@ def claim(
     )
     if any((folder / name).exists() for name in STARTED):
         _refuse_other_data(folder, record, data)
-    marker.write_text(recipe.model_dump_json(indent=1) + "\n")
+    (folder / RECIPE).write_text(recipe.model_dump_json(indent=1) + "\n")
     if (folder / "results.json").is_file():
         return None
     write_description(record)

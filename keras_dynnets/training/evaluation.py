@@ -33,13 +33,14 @@ def evaluate(
     Returns:
         A dictionary with `accuracy`, in [0, 1], and `images`, the number of images. A model that
         can skip work adds `macs_mean` and `macs_all_on`, the mean and the largest number of MACs
-        for one image, and `macs_share`, the first divided by the second. A model with gates adds
-        `execution_rate`, the share of its sub-blocks that ran, and the number of its `gates`, with
-        those that were open or closed for all images, `gates_always_open` and
-        `gates_always_closed`: these decide nothing. A model that consists of several
-        adds `sub_models`, the accuracy of each by its name. With `classes` there are `by_class`,
-        the `images`, `recall` and `precision` of each class (see `figures_by_class`), and
-        `confusion`, the number of images of each class (a row) taken for each class (a column).
+        for one image, and `macs_share`, the first divided by the second, unless it holds a layer
+        whose cost is not known. A model with gates adds `execution_rate`, the share of its
+        sub-blocks that ran, and the number of its `gates`, with those that were open or closed for
+        all images, `gates_always_open` and `gates_always_closed`: these decide nothing. A model
+        that consists of several adds `sub_models`, the accuracy of each by its name. With
+        `classes` there are `by_class`, the `images`, `recall` and `precision` of each class (see
+        `figures_by_class`), and `confusion`, the number of images of each class (a row) taken for
+        each class (a column).
 
     Raises:
         ValueError: the images do not have the shape that the model takes.
@@ -52,7 +53,7 @@ def evaluate(
     batch_size = images_a_step(split) if batch_size is None else batch_size
     parts = interface(model).evaluated_parts()
     networks = [model, *parts.values()]
-    measured, *others = measure_each(networks, images, batch_size, progress, called="evaluate")
+    measured, *others = measure_each(networks, images, batch_size, progress, "evaluate", False)
     of_parts = dict(zip(parts, others, strict=True))
 
     def accuracy(found: Measurement) -> float:

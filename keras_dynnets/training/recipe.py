@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -227,7 +228,23 @@ def recorded_recipe(file: str | os.PathLike) -> Recipe:
     Raises:
         ValueError: the file is not a recipe, or it has a field that no family knows.
     """
-    fields = json.loads(Path(file).read_text())
+    return recipe_of_fields(json.loads(Path(file).read_text()), str(file))
+
+
+def recipe_of_fields(fields: Mapping[str, Any], source: str) -> Recipe:
+    """Makes a recipe of the recorded fields of one, see `recorded_recipe`.
+
+    Args:
+        fields: the fields.
+        source: where they stand, for the message.
+
+    Returns:
+        The recipe.
+
+    Raises:
+        ValueError: they are no recipe, or there is a field that no family knows.
+    """
+    fields = dict(fields)
     moved = {name: fields.pop(name) for name in {*fields} - {*Recipe.model_fields}}
     if moved:
         sections = {resolved(entry.recipe_section) for entry in ENTRIES.values()} - {None}
@@ -244,5 +261,5 @@ def recorded_recipe(file: str | os.PathLike) -> Recipe:
         recipe = Recipe.model_validate(fields)
         recipe.family_section()
     except ValueError as error:
-        raise ValueError(f"{file} is not a valid recipe: {error}") from error
+        raise ValueError(f"{source} is not a valid recipe: {error}") from error
     return recipe

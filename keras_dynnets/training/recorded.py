@@ -8,7 +8,7 @@ from typing import Any
 from keras_dynnets.training.data.datasets import Data
 from keras_dynnets.training.data.identity import data_record
 from keras_dynnets.training.data.image_files import ImageFiles
-from keras_dynnets.training.recipe import Recipe, recorded_recipe
+from keras_dynnets.training.recipe import Recipe, recipe_of_fields
 from keras_dynnets.training.recipe_images import recipe_data
 from keras_dynnets.zoo.run_folders import RunRecord, read_run
 
@@ -41,8 +41,7 @@ def run_data(
         >>> evaluate(zoo.load("runs/photos"), run_data("runs/photos").test)["accuracy"]
     """
     run = run if isinstance(run, RunRecord) else read_run(run)
-    old = run.data is None
-    recipe = recorded_recipe(run.folder / "recipe.json") if old else Recipe(**run.recipe)
+    recipe = recipe_of_fields(run.recipe, f"the recipe of {run.folder}")
     name = data or recipe.data
     if data_dir is None and run.data is not None and name == recipe.data:
         data_dir = run.data.folder
@@ -52,14 +51,26 @@ def run_data(
                 "where they are with --data-dir (data_dir)"
             )
     recipe = recipe.model_copy(update={"data": name, "image_size": run.input_shape[:2]})
-    before = run.data
-    rule, skip = (before.split_rule, before.skipped) if before else ("at random", ())
-    loaded = recipe_data(recipe, data_dir, skip, rule, run.classes)
+    loaded = _loaded(run, recipe, data_dir)
     source = f"{name} ({data_dir})" if data_dir else name
     check_fits(str(run.folder), run.classes, run.input_shape, source, loaded)
     if run.data is not None and len(loaded.train):  # a folder of test images is a new one
         _check_held_out(run, loaded, source, data_dir)
     return loaded
+
+
+def _loaded(run: RunRecord, recipe: Recipe, data_dir: str | os.PathLike | None) -> Data:
+    """Loads images as the run did; it left out files of its own folder, and of no other one."""
+    before = run.data
+    rule, skip = (before.split_rule, before.skipped) if before else ("at random", ())
+    loaded = recipe_data(recipe, data_dir, skip, rule, run.classes)
+    if before is None or not skip or loaded.folder is None:
+        return loaded
+    now = data_record(loaded, loaded.folder.root)
+    same = Path(now.folder or "").resolve() == Path(before.folder or "").resolve()
+    if same or now.sha256 == before.sha256:  # a folder that was moved holds the same images
+        return loaded
+    return recipe_data(recipe, data_dir, (), rule, run.classes)
 
 
 def check_fits(
@@ -114,7 +125,7 @@ def _check_held_out(
         raise ValueError(
             f"the images that {run.folder} held out for testing cannot be told from those that it "
             f"was trained on, because {source} is not as it was ({changed}); restore the images, "
-            "or put images to evaluate on into a folder test/CLASS beside train/"
+            "or give a folder that holds test/CLASS alone (--data-dir)"
         )
     warnings.warn(
         f"{source} is not as it was when {run.folder} was trained: {changed}",

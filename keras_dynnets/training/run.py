@@ -21,13 +21,15 @@ from keras_dynnets.training.data.batches import Batches, InOrder, OneHot
 from keras_dynnets.training.data.checking import FolderReport
 from keras_dynnets.training.data.datasets import Data
 from keras_dynnets.training.data.image_cache import cached
-from keras_dynnets.training.description import claim, write_description
+from keras_dynnets.training.description import claim, refuse_other_recipe, write_description
 from keras_dynnets.training.evaluation import evaluate
 from keras_dynnets.training.optimizer import compile_for
 from keras_dynnets.training.recipe import Recipe
 from keras_dynnets.training.recipe_images import checked_data, recipe_data, warn_of
 
 __all__ = ["recipe_data", "train"]
+
+MATRIX = 100  # classes up to which a confusion matrix is recorded
 
 
 def train(
@@ -67,8 +69,8 @@ def train(
         show: called with the report on a folder of images; it warns by default.
 
     Returns:
-        A dictionary with `test` and `validation` (see `evaluate`), `seconds` (the training time),
-        `hardware` and `versions` (of the libraries).
+        A dictionary with `test` and `validation` (see `evaluate`; of more than 100 classes without
+        `confusion`), `seconds` (the training time), `hardware` and `versions` (of the libraries).
 
     Raises:
         ValueError: the recipe has fields that the family does not have, the folder holds a run of
@@ -81,11 +83,12 @@ def train(
         >>> results["test"]["accuracy"]
     """
     folder, section = Path(folder).expanduser(), recipe.family_section()
+    refuse_other_recipe(folder, recipe)
     data = checked_data(recipe, folder, data_dir, skip_bad, show)
     run = claim(folder, recipe, data, data_dir)
     if run is None:  # it is finished
         return json.loads((folder / "results.json").read_text())
-    kept = folder / "cache"  # of decoded images, if the recipe says so
+    kept = folder / ".image-cache"  # of decoded images, if the recipe says so
     data = cached(data, kept if recipe.cache == "disk" else recipe.cache)
     form = {
         "num_classes": len(data.classes),
@@ -128,9 +131,12 @@ def train(
         "hardware": _hardware(),
         "versions": {name: metadata.version(name) for name in ("keras", keras.backend.backend())},
     }
+    if len(data.classes) > MATRIX:
+        del results["test"]["confusion"]
     write_description(run.model_copy(update={"results": results}))
     (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
-    shutil.rmtree(kept, ignore_errors=True)
+    if recipe.cache == "disk":
+        shutil.rmtree(kept, ignore_errors=True)
     return results
 
 

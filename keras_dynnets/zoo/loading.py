@@ -187,7 +187,7 @@ def _built(
 def _described(run: RunRecord, model: Any, options: Mapping[str, Any]) -> str:
     """Gives the description of a run, with the sizes and options that its model has here."""
     shape, options = tuple(model.input_shape[1:]), {**run.options, **plain(options)}
-    return run.model_copy(update={"input_shape": shape, "options": options}).description()
+    return run.model_copy(update={"input_shape": shape, "options": options}).short_description()
 
 
 def _fill(model: Any, file: Path, part: Mapping[str, Any]) -> None:

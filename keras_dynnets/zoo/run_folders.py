@@ -17,6 +17,7 @@ from keras_dynnets.core.registry import ENTRIES
 DESCRIPTION = "run.json"
 WEIGHTS = "model.weights.h5"
 VERSION = 1
+PARTS = ("test", "validation")  # the results on images
 SplitRule = Literal["by class", "at random"]
 
 
@@ -110,6 +111,11 @@ class RunRecord(BaseModel):
     def description(self) -> str:
         """Gives the record as the JSON text that stands in `run.json`."""
         return self.model_dump_json(indent=1, exclude={"folder"})
+
+    def short_description(self) -> str:
+        """Gives the record as JSON text without confusion matrices, for a file of a model."""
+        matrices = {part: {"confusion"} for part in self.results or () if part in PARTS}
+        return self.model_dump_json(exclude={"folder": True, "results": matrices})
 
     def checked_weights(self) -> Path:
         """Gives the path of the weights file, or refuses a run without one.

@@ -16,6 +16,7 @@ from keras_dynnets import zoo
 from keras_dynnets.core.registry import ENTRIES
 from keras_dynnets.export import export_model
 from keras_dynnets.training import Recipe, load_data, run_data, train
+from keras_dynnets.zoo.model_files import run_in_file
 
 COLOURS = {"blue": (20, 20, 220), "green": (20, 220, 20), "red": (220, 20, 20)}
 RECIPE = Recipe(
@@ -222,3 +223,40 @@ def test_the_weights_of_a_run_in_another_network_are_refused(place, monkeypatch)
     monkeypatch.setitem(ENTRIES, "parts", helpers.PARTS_ENTRY)
     with pytest.raises(ValueError, match="does not hold the weights of parts"):
         zoo.load("parts", "runs/photos/model.weights.h5")
+
+
+def test_a_file_keeps_no_confusion_matrix(place):
+    """A: of a thousand classes it has a million numbers."""
+    zoo.load("runs/photos").save("m.keras")
+    assert "confusion" in results_of(place / "runs" / "photos")
+    of_file, of_run = run_in_file(place / "m.keras"), zoo.read_run("runs/photos")
+    assert of_file.results["test"].keys() == of_run.results["test"].keys() - {"confusion"}
+    assert of_file.validation == of_run.validation and of_file.data == of_run.data
+    unfinished = of_run.model_copy(update={"results": None})
+    assert json.loads(unfinished.short_description()) == json.loads(unfinished.description())
+
+
+def test_a_file_of_a_run_of_an_earlier_version_is_evaluated(place, command):
+    """A: `recipe.json` was looked for in the file, as if it were a folder."""
+    run = place / "runs" / "photos"
+    shapes = {"train": [27, 24, 24, 3], "validation": [3, 24, 24, 3], "test": [6, 24, 24, 3]}
+    (run / "data.json").write_text(json.dumps({"classes": list(COLOURS), **shapes}))
+    (run / "run.json").unlink()
+    zoo.load("runs/photos").save("m.keras")
+    code, output = command("evaluate", "runs/photos", "--data-dir", "photos")
+    wanted = json.loads(output.out)
+    shutil.rmtree(place / "runs")
+    code, output = command("evaluate", "m.keras", "--data-dir", "photos")
+    assert code == 0 and json.loads(output.out) == wanted
+
+
+def test_predict_refuses_a_network_of_open_size_once(place, command, monkeypatch):
+    """A: there was an error for each photo, which the photo had no part in."""
+    inputs = keras.Input((None, None, 3))
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+    model.save("open.keras")
+    monkeypatch.setattr(zoo, "labels", lambda name, weights: tuple(COLOURS))
+    photos = [f"photos/train/red/{i}.png" for i in range(2)]
+    code, output = command("predict", "open.keras", *photos)
+    assert code == 2 and output.err.count("open.keras takes images of any size") == 1
+    assert len(output.err.splitlines()) == 1

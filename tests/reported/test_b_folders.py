@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from keras_dynnets import zoo
+from keras_dynnets.cli.train import _usual
 from keras_dynnets.core.registry import ENTRIES
 from keras_dynnets.training import (
     FolderWarning,
@@ -436,7 +437,7 @@ def test_evaluate_takes_a_folder_of_test_images_alone(flat_entry, tmp_path, comm
     photos(tmp_path / "new" / "test", (3, 4), 90)
     code, output = command("evaluate", "run", "--data-dir", "new")
     found = json.loads(output.out)
-    assert code == 0 and found["images"] == 7 and output.err == ""
+    assert code == 0 and found["images"] == 7 and output.err == "7 test images of new: test/\n"
     assert (
         found["accuracy"]
         == evaluate(zoo.load("run"), load_data("p", "new", image_size=16).test)["accuracy"]
@@ -451,6 +452,101 @@ def test_evaluate_takes_a_folder_of_test_images_alone(flat_entry, tmp_path, comm
     (tmp_path / "new" / "test" / "bees").rename(tmp_path / "new" / "test" / "wasps")
     code, output = command("evaluate", "run", "--data-dir", "new")
     assert code == 2 and "tell ants, bees apart" in output.err and "wasps" in output.err
+
+
+def test_evaluate_says_what_it_evaluates(flat_entry, tmp_path, command, monkeypatch):
+    """A6: unreadable files are listed at once; what was left out of another folder is not."""
+    root = tmp_path / "photos"
+    photos(root, (20, 20))
+    photo(root / "bees" / "notes.txt.png").rename(root / "bees" / "notes.txt")
+    (root / "ants" / "0.png").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(FolderWarning):
+        train(RECIPE, "run", "photos", verbose=0, skip_bad=True)
+    code, output = command("evaluate", "run")
+    assert code == 0 and "6 test images of" in output.err
+    assert "drawn from the train images, by class" in output.err
+    assert "1 file of another kind (.txt 1); 1 file that could not be read" in output.err
+    photos(tmp_path / "new" / "test", (3, 4), 90)
+    for name in ("ants/1.png", "bees/2.png"):
+        (tmp_path / "new" / "test" / name).write_text("no image")
+    arguments = ("evaluate", "run", "--data-dir", "new")
+    code, output = command(*arguments)
+    lines = output.err.splitlines()
+    assert code == 2 and output.out == "" and "2 of the 7 test images" in output.err
+    assert [line.split(":")[0] for line in lines[-2:]] == ["  test/ants/1.png", "  test/bees/2.png"]
+    code, output = command(*arguments, "--skip-bad")
+    assert code == 0 and json.loads(output.out)["images"] == 5
+    for name in ("ants/0.png", "ants/1.png", "bees/2.png"):  # the first was left out of the run
+        photo(tmp_path / "new" / "test" / name, 4)
+    code, output = command(*arguments)
+    assert code == 0 and json.loads(output.out)["images"] == 7
+    assert "could not be read" not in output.err
+    root.rename(tmp_path / "moved")
+    code, output = command("evaluate", "run", "--data-dir", "moved")
+    assert code == 0 and json.loads(output.out)["images"] == 6  # its own folder at another place
+
+
+def test_a_flat_folder_is_wholly_the_test_of_a_model_from_elsewhere(tmp_path, command, monkeypatch):
+    """A6: nothing of it was trained on."""
+    photos(tmp_path / "photos", (5, 6))
+    flat(2, (16, 16, 3)).save(tmp_path / "own.keras")
+    monkeypatch.chdir(tmp_path)
+    arguments = ("--data", "photos", "--data-dir", "photos")
+    code, output = command("evaluate", "own.keras", *arguments)
+    assert code == 0 and json.loads(output.out)["images"] == 11
+    assert output.err == "11 test images of photos: the folders of the classes\n"
+    keras.Sequential([keras.Input((None, None, 3)), keras.layers.GlobalAveragePooling2D()]).save(
+        "open.keras"
+    )
+    code, output = command("evaluate", "open.keras", *arguments)
+    assert code == 2 and "open.keras takes images of any size" in output.err
+
+
+def test_pictures_beside_data_sets_are_no_data_set(tmp_path, monkeypatch):
+    """B10: `--data cifar10 --data-dir /data`, where folders in /data hold pictures."""
+    photos(tmp_path)
+    called = []
+    monkeypatch.setattr("tensorflow_datasets.list_builders", lambda: ["cifar10"])
+    monkeypatch.setattr(
+        "tensorflow_datasets.builder", lambda name, data_dir: called.append((name, data_dir)) or 1
+    )
+    with pytest.raises(RuntimeError, match=r"cifar10 is not in .*\(--data photos\)"):
+        load_data("cifar10", tmp_path)
+    assert called == [("cifar10", str(tmp_path))]
+    assert load_data("digits", tmp_path).classes == tuple("0123456789")
+    assert load_data("photos", tmp_path).classes == tuple(COLOURS)
+    assert (_usual(str(tmp_path)), _usual(None)) == ("photos", "cifar10")  # of `evaluate`
+    for name in COLOURS:
+        (tmp_path / "cifar10" / "train").mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).rename(tmp_path / "cifar10" / "train" / name)
+    assert load_data("cifar10", tmp_path / "cifar10").classes == tuple(COLOURS)
+    assert check_folder(tmp_path / "cifar10" / "train").total == 16
+    (tmp_path / "cifar10" / "train").rename(tmp_path / "digits")
+    assert check_folder(tmp_path / "digits").total == 16
+
+
+def test_another_recipe_is_refused_before_the_images_are_decoded(tmp_path, flat_entry, monkeypatch):
+    """A6: the check of many photos takes minutes."""
+    photos(tmp_path / "photos", (20, 20))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.json").write_text(RECIPE.model_dump_json())
+    monkeypatch.setattr(
+        "keras_dynnets.training.recipe_images.check_data", lambda data: pytest.fail("decoded")
+    )
+    other = RECIPE.model_copy(update={"epochs": 9})
+    with pytest.raises(ValueError, match="holds a run of another recipe"):
+        train(other, tmp_path / "run", tmp_path / "photos")
+
+
+def test_a_run_of_many_classes_records_no_confusion_matrix(tmp_path, flat_entry, monkeypatch):
+    """B10: with a thousand classes it has a million numbers."""
+    photos(tmp_path / "photos", (20, 20))
+    monkeypatch.setattr("keras_dynnets.training.run.MATRIX", 1)
+    results = train(RECIPE, tmp_path / "run", tmp_path / "photos", verbose=0)
+    assert "by_class" in results["test"] and "confusion" not in results["test"]
+    recorded = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results == recorded == zoo.read_run(tmp_path / "run").results
 
 
 # ---- class weights

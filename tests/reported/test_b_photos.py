@@ -6,8 +6,10 @@ The files are made here. Two readers have to agree pixel by pixel: that of the p
 
 import importlib.util
 import io
+import json
 import random
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -401,3 +403,24 @@ def test_a_reduced_size_changes_pixels_little_and_moves_nothing(tmp_path):
             assert 0 < difference.mean() < 1.5, (orientation, size)
             shifted = np.abs(np.roll(ours, 1, 1) - reference(path, (size, size), 3))
             assert difference.mean() < shifted.mean() / 3
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(None, 1), (1, 1), (8, 8)])
+def test_the_kit_runs_files_of_a_fixed_batch(batch, expected, tmp_path, monkeypatch, capsys):
+    """B8: a file that was exported with `batch_size=8` takes eight images in a call."""
+    Image.fromarray(smooth()).save(tmp_path / "photo.png")
+    (tmp_path / "m.onnx").touch()
+    described = {"input": {"shape": [batch, 32, 24, 3]}, "labels": ["ants", "bees"]}
+    (tmp_path / "m.onnx.json").write_text(json.dumps(described))
+    image = read_image(tmp_path / "photo.png", (32, 24))
+
+    def run(images):
+        assert images.shape == (expected, 32, 24, 3) and images.dtype == "float32"
+        assert (images == image).all()
+        return np.array([[0.0, 9.0]] * expected, "float32")
+
+    monkeypatch.setattr(CLASSIFY, "load", lambda path: run)
+    arguments = ["classify", tmp_path / "m.onnx", tmp_path / "photo.png"]
+    monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
+    CLASSIFY.main()
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'photo.png'}: bees 100.0%")

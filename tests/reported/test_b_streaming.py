@@ -236,6 +236,9 @@ def test_a_training_by_a_recipe_never_holds_all_validation_or_test_images(
         cache=cache,
     )
     monkeypatch.setattr(ImageFiles, "__array__", None)  # would be called for all images at once
+    of_the_user = tmp_path / "run" / "cache" / "notes.txt"
+    of_the_user.parent.mkdir(parents=True)
+    of_the_user.write_text("mine")
     results = train(recipe, tmp_path / "run", tmp_path / "photos", verbose=0)
     assert (results["test"]["images"], results["validation"]["images"]) == (20, 4)
     times = Counter(reads)
@@ -245,7 +248,7 @@ def test_a_training_by_a_recipe_never_holds_all_validation_or_test_images(
         assert {*times.values()} == {2} and len(times) == 64
     else:
         assert max(times.values()) > 2
-    assert not (tmp_path / "run" / "cache").exists()
+    assert of_the_user.is_file() and not (tmp_path / "run" / ".image-cache").exists()
 
 
 def test_other_families_read_their_training_images_in_parts(files, monkeypatch):

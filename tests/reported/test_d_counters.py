@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from keras_dynnets import cnsn, export, profile
+from keras_dynnets import cnsn, export, profile, puppet
 from keras_dynnets.training import evaluate
 from keras_dynnets.training.data.datasets import Split
 
@@ -122,3 +122,25 @@ def test_images_of_the_right_shape_are_taken(digits, images):
     """D11: lists and tensors of the right shape are images."""
     measured = profile.measure(digits, images)
     assert (measured.macs == profile.count(digits).macs).all() and len(measured.logits) == 4
+
+
+def of_unknown_cost():
+    """A network with a Lambda that calls TensorFlow, which nothing can follow."""
+    import tensorflow as tf
+
+    i = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, padding="same")(i)
+    x = layers.Lambda(lambda x: tf.nn.relu(x), output_shape=(8, 8, 4), name="own")(x)
+    return keras.Model(i, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)))
+
+
+@pytest.mark.parametrize("made", [lambda network: network, puppet.puppeteer])
+def test_an_evaluation_needs_no_macs(made):
+    """D8: a network whose cost is not known could not be evaluated."""
+    model = made(of_unknown_cost())
+    images, labels = np.full((4, 8, 8, 3), 9, "uint8"), np.array([0, 1, 2, 0])
+    results = evaluate(model, Split(images, labels), classes=("a", "b", "c"))
+    expected = (model.predict(images, verbose=0).argmax(-1) == labels).mean()
+    assert results["accuracy"] == expected and "macs_mean" not in results
+    with pytest.raises(ValueError, match="layer 'own'.* Known are the costs of"):
+        profile.measure(model, images)

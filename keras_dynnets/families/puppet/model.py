@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_dynnets.core import graph, keras_private
+from keras_dynnets.core import cost, graph, keras_private
 from keras_dynnets.core.arguments import plain
 from keras_dynnets.core.class_names import ATTRIBUTE, names_from_config, names_in_config
 from keras_dynnets.core.dynamic import (
@@ -172,8 +172,12 @@ class PuppetCNN(DynamicModel, LevelledModel):
         return CostPlan(self.plan.network, generated, [self.puppet.ode], self.level_macs)
 
     def run_images(self, images: np.ndarray, batch_size: int) -> PerImage:
-        macs = np.array(self.level_macs)[self.levels_of(images)]
-        return PerImage(self.predict(images, batch_size, verbose=0), macs)
+        logits = self.predict(images, batch_size, verbose=0)
+        try:
+            level_macs = self.level_macs
+        except cost.UnknownCost:  # of a layer of the user's, which only an evaluation lets pass
+            return PerImage(logits)
+        return PerImage(logits, np.array(level_macs)[self.levels_of(images)])
 
     def deployments(self, **options: Any) -> Deployment:
         """Gives what an exported file holds: plain networks and the choice among them.
@@ -204,6 +208,8 @@ class PuppetCNN(DynamicModel, LevelledModel):
     def summary_metrics(
         self, measured: Any, accuracy: float, accuracy_of: Callable[[str], float]
     ) -> dict[str, Any]:
+        if measured.macs is None:
+            return {}
         return {
             "macs_mean": measured.mean_macs,
             "macs_all_on": measured.worst_macs,

@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +107,7 @@ def check_folder(folder: str | os.PathLike, validation: int = 2000, seed: int = 
             f"{place} holds no images in folders of classes; make a folder for each class, "
             "train/CLASS or CLASS, and put its images there"
         )
-    return check_data(load_data(place.name, place, validation, seed))
+    return check_data(load_data("images", place, validation, seed))
 
 
 def check_data(data: Data) -> FolderReport:
@@ -151,14 +151,44 @@ def check_data(data: Data) -> FolderReport:
         folder=str(found.root),
         classes=data.classes,
         images=images,
-        sources=_sources(data),
+        sources=sources(data),
         unreadable=dict(sorted((n, r) for n, r in zip(names, reasons, strict=True) if r)),
-        left_out=_left_out(data),
+        left_out=left_out(data),
         shared=tuple(tuple(names[i] for i in group) for group in shared),
         contradicting=tuple(tuple(names[i] for i in group) for group in contradicting),
         warnings=tuple(warnings),
         seconds=round(time.perf_counter() - started, 2),
     )
+
+
+def readable_test_images(data: Data, skip_bad: bool) -> Data:
+    """Decodes all test images, before a network is evaluated on them.
+
+    Args:
+        data: a data set from a folder of images.
+        skip_bad: whether to leave out files that cannot be read.
+
+    Returns:
+        The data set, without test images that cannot be read.
+
+    Raises:
+        ValueError: files cannot be read, or no other is left. The message has a line for each.
+    """
+    assert data.folder is not None
+    paths = [*_paths(data, "test")]
+    with ThreadPoolExecutor(THREADS) as pool:
+        reasons = list(pool.map(_fault, paths))
+    bad = [i for i, reason in enumerate(reasons) if reason]
+    if not bad:
+        return data
+    if not skip_bad or len(bad) == len(paths):
+        root = data.folder.root
+        faults = "\n".join(f"  {relative(paths[i], root)}: {reasons[i]}" for i in bad)
+        raise ValueError(
+            f"{len(bad)} of the {len(paths)} test images in {root} cannot be read; replace or "
+            f"remove these files, or go on without them by --skip-bad:\n{faults}"
+        )
+    return replace(data, test=data.test.take(np.delete(np.arange(len(paths)), bad)))
 
 
 def _paths(data: Data, part: str) -> Iterable[Path]:
@@ -220,24 +250,32 @@ def _same(where: str, groups: list[list[int]], names: list[str]) -> list[str]:
     return lines + ([f"{start} {len(groups) - SHOWN} more"] if len(groups) > SHOWN else [])
 
 
-def _sources(data: Data) -> dict[str, str]:
-    """Says where the images of each part come from."""
+def sources(data: Data) -> dict[str, str]:
+    """Says where the images of each part come from.
+
+    Args:
+        data: a data set from a folder of images.
+    """
     found = data.folder
     assert found is not None
     place = {part: relative(path, found.root) for part, path in found.places.items()}
-    sources = {}
+    found_in = {}
     for part in SPLITS:
         if part in place:
-            sources[part] = (
+            found_in[part] = (
                 "the folders of the classes" if place[part] == "." else f"{place[part]}/"
             )
         elif "train" in place:
-            sources[part] = f"drawn from the train images, {found.split_rule}"
-    return sources
+            found_in[part] = f"drawn from the train images, {found.split_rule}"
+    return found_in
 
 
-def _left_out(data: Data) -> str:
-    """Says in one line which files and folders were not read."""
+def left_out(data: Data) -> str:
+    """Says in one line which files and folders were not read; empty for none.
+
+    Args:
+        data: a data set from a folder of images.
+    """
     found = data.folder
     assert found is not None
     kinds = dict(found.left_out)

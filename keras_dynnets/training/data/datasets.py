@@ -5,7 +5,7 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -83,6 +83,7 @@ def load_data(
     skip: Collection[str] = (),
     split_rule: SplitRule = "by class",
     classes: Sequence[str] | None = None,
+    flat: Literal["train", "test"] = "train",
 ) -> Data:
     """Loads a data set into memory, or lists the image files of a folder.
 
@@ -90,7 +91,8 @@ def load_data(
         name: one of three: "digits", the 1,797 images of handwritten digits in scikit-learn,
             enlarged to 32x32 pixels in three channels, which need no network; the name of a data
             set of TensorFlow Datasets with labelled images of one size, such as "cifar10" or
-            "mnist"; or any name, if `data_dir` is a folder of images.
+            "mnist"; or any name, if `data_dir` is a folder of images. If that holds `CLASS/*`, the
+            name must be another one than the two above: what it names is then looked for.
         data_dir: one of three: a folder of images, see below; a folder with prepared data sets of
             TensorFlow Datasets; or a `.npz` file with CIFAR-10 as JPEG, which is read without
             TensorFlow. The default is the environment variable TFDS_DATA_DIR, or else the default
@@ -107,6 +109,7 @@ def load_data(
             each class and at least one image; or "at random", as earlier versions did.
         classes: names of the classes in the order of the labels, for a folder that has test images
             alone, which need not be of all classes.
+        flat: "test" to take all images of a folder with `CLASS/*` as test images.
 
     A folder of images has the folders `train/CLASS/*` and `test/CLASS/*`, and `val/CLASS/*` (or
     `valid`, or `validation`) if there are images for validation. Without `test`, the images in
@@ -131,8 +134,8 @@ def load_data(
     by_default = not data_dir  # $TFDS_DATA_DIR may hold images that TensorFlow Datasets put there
     data_dir = _place(data_dir, name)
     rng = np.random.default_rng(seed)
-    if data_dir and is_photo_folder(Path(data_dir), by_default):
-        found = read_photo_folder(Path(data_dir), skip, split_rule, classes)
+    if data_dir and _holds_photos(Path(data_dir), name, by_default):
+        found = read_photo_folder(Path(data_dir), skip, split_rule, classes, flat)
         return _of_folder(name, found, validation, rng, image_size, channels)
     if name == "digits":
         train, test, names = _digits(), None, tuple("0123456789")
@@ -143,6 +146,23 @@ def load_data(
     rows, chosen, held_out = drawn_at_random(len(train), validation, rng, test is None)
     test = train.take(held_out) if test is None else test
     return Data(name, names, train.take(rows), train.take(chosen), test)
+
+
+def _holds_photos(place: Path, name: str, by_default: bool) -> bool:
+    """Says whether a folder is meant as a folder of images.
+
+    Folders with pictures may lie beside the prepared data sets, so that a folder without `train` or
+    `test` is none where the name is that of a data set.
+    """
+    if is_photo_folder(place, parts_only=True):
+        return True
+    return not by_default and is_photo_folder(place) and name != "digits" and not _in_tfds(name)
+
+
+def _in_tfds(name: str) -> bool:
+    import tensorflow_datasets as tfds
+
+    return name in tfds.list_builders()
 
 
 def _of_folder(
@@ -199,7 +219,7 @@ def _digits() -> Split:
 def _tfds(name: str, data_dir: str | os.PathLike | None) -> tuple[Split, Split, tuple[str, ...]]:
     import tensorflow_datasets as tfds
 
-    if name not in tfds.list_builders():
+    if not _in_tfds(name):
         if data_dir and "://" not in str(data_dir):
             raise ValueError(
                 f"{data_dir} holds no images in folders of classes, such as train/CLASS/* or "
@@ -217,7 +237,7 @@ def _tfds(name: str, data_dir: str | os.PathLike | None) -> tuple[Split, Split, 
         if not {"image", "label"} <= set(features or ()) or None in features["image"].shape:
             raise ValueError(
                 f"{name} has no labelled images of one size; put its images into a folder for each "
-                "class and give that folder as data_dir (--data-dir)"
+                f"class and give that folder as data_dir (--data-dir){_hint(data_dir)}"
             )
         sets, info = tfds.load(
             name, split=["train", held_out], batch_size=-1, data_dir=data_dir, with_info=True
@@ -228,11 +248,21 @@ def _tfds(name: str, data_dir: str | os.PathLike | None) -> tuple[Split, Split, 
         raise RuntimeError(
             f"{name} is not in {data_dir or 'the default TFDS folder'} and could not be downloaded "
             f"({error}). Set TFDS_DATA_DIR (or --data-dir) to a folder that holds it prepared by "
-            "TensorFlow Datasets"
+            f"TensorFlow Datasets{_hint(data_dir)}"
         ) from error
     train, test = (Split(s["image"].numpy(), s["label"].numpy().astype("int32")) for s in sets)
     classes = CIFAR10 if name == "cifar10" else tuple(info.features["label"].names)
     return train, test, classes
+
+
+def _hint(data_dir: str | os.PathLike | None) -> str:
+    """Says how the images of a folder are read that lie where a data set was looked for."""
+    if not data_dir or not is_photo_folder(Path(data_dir)):
+        return ""
+    return (
+        f"; for the images in the folders of {data_dir}, give a name that is none of a data set "
+        "(--data photos)"
+    )
 
 
 def _cifar10_npz(path: str | os.PathLike) -> tuple[Split, Split]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -65,6 +66,7 @@ def read_photo_folder(
     skip: Collection[str] = (),
     split_rule: SplitRule = "by class",
     classes: Sequence[str] | None = None,
+    flat: Literal["train", "test"] = "train",
 ) -> PhotoFolder:
     """Lists the images of a folder with `train/CLASS/*`, or with `CLASS/*`.
 
@@ -77,6 +79,7 @@ def read_photo_folder(
         split_rule: "by class"; or "at random" for a run of an earlier version, which knew no
             `valid/`, and no validation folder beside a test folder.
         classes: names of the classes, for a folder that has test images alone and may lack some.
+        flat: what the images of a folder with `CLASS/*` are for.
 
     Returns:
         The images.
@@ -85,7 +88,7 @@ def read_photo_folder(
         ValueError: two folders are for the same part, a class has no image, the parts have
             different classes, or there is only one class.
     """
-    places, beside = _places(root, split_rule)
+    places, beside = _places(root, split_rule, flat)
     left = frozenset(root / name for name in skip)
     parts = {part: class_folders(place, left) for part, place in places.items()}
     names = _same_classes(places, parts)
@@ -125,7 +128,9 @@ def _named(root: Path) -> dict[str, Path]:
     return {part: paths[0] for part, paths in found.items() if paths}
 
 
-def _places(root: Path, split_rule: SplitRule) -> tuple[dict[str, Path], tuple[str, ...]]:
+def _places(
+    root: Path, split_rule: SplitRule, flat: str
+) -> tuple[dict[str, Path], tuple[str, ...]]:
     """Gives the folder of each part, and the names of other folders beside them."""
     named = _named(root)
     if not named:
@@ -135,7 +140,7 @@ def _places(root: Path, split_rule: SplitRule) -> tuple[dict[str, Path], tuple[s
                     f"{root} holds no folders of classes, but {folder} holds {inner['train'].name}/"
                     f"; give {folder}"
                 )
-        return {"train": root}, ()
+        return {flat: root}, ()
     beside = tuple(p.name for p in subfolders(root) if p not in named.values() and any_image(p))
     unknown = "test" in named or named.get("validation", root).name == "valid"
     if split_rule == "at random" and unknown:  # to earlier versions
