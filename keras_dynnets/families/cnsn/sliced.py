@@ -42,6 +42,9 @@ class Slice(SharesWeights, keras.layers.Layer):
         other.decides = True
         return other
 
+    def decided_by(self) -> keras.Layer | None:
+        return None if self.decides else self.of
+
     @property
     def trainable(self) -> bool:
         """Whether the layer is trained."""
