@@ -102,6 +102,8 @@ def twin(layer: keras.Layer) -> keras.Layer:
         for value in values:
             other._tracker.add_to_store(store, value)
     for key, value in list(vars(other).items()):
+        if key.startswith("_self_") and isinstance(value, (list, dict, set)):
+            vars(other)[key] = value.copy()  # what TensorFlow's checkpoints follow
         if type(value).__name__.startswith("Tracked"):
             vars(other)[key] = type(value)(value, other._tracker)
     if layer._tracker.locked:

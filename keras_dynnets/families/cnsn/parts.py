@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from keras_dynnets.core import graph, keras_private
+from keras_dynnets.core.copying import rebuilt
 from keras_dynnets.core.deployable import SharesWeights
 from keras_dynnets.families.cnsn.sliced import Slice
 from keras_dynnets.families.cnsn.step_down_conv import StepDownConv2D
@@ -26,13 +27,32 @@ def with_own_layers(network: keras.Model) -> keras.Model:
             other models too.
 
     Returns:
-        A model on the same symbolic input, in which no layer has calls of other models.
+        A model on the same symbolic input, in which no layer has calls of other models. Models
+        inside it have layers of their own, too.
     """
-    return _made_again(network, network.input, _twin)
+    made: dict[Any, Any] = {}
+
+    def own(called: Any) -> Any:
+        if isinstance(called, keras.Layer) and called not in made:
+            made[called] = _twin(called, own)
+        return made.get(called, called)
+
+    return _made_again(network, network.input, own)
 
 
-def _twin(layer: keras.Layer) -> keras.Layer:
-    return layer.twin() if isinstance(layer, Slice) else keras_private.twin(layer)
+def _twin(layer: Any, own: Callable[[Any], Any]) -> keras.Layer:
+    """Gives another layer on the same variables; `own` does so for what is inside a model."""
+    if isinstance(layer, Slice):
+        return layer.twin()
+    if type(layer) is keras.Sequential and layer.built:
+        image = keras.Input(batch_shape=layer.inputs[0].shape, dtype=layer.inputs[0].dtype)
+        other = keras.Sequential([image, *map(own, layer.layers)], name=layer.name)
+    elif keras_private.is_plain_functional(layer):
+        other = rebuilt(layer, own)
+    else:
+        return keras_private.twin(layer)
+    keras_private.set_own_flag(other, layer.trainable)
+    return other
 
 
 def plain_copy(network: keras.Model) -> keras.Model:
