@@ -463,6 +463,27 @@ def test_c8_a_quantized_part_of_blocks_leaves_the_whole(kind, tmp_path):
     np.testing.assert_array_equal(model(x), before)
 
 
+def test_c8_a_part_with_blocks_that_it_shares_refuses_quantize():
+    """C8: layers that are no models keep what is inside them; copies of them can be quantized."""
+    x = i = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, name="a")(x)
+    x = layers.TimeDistributed(layers.Dense(4), name="block")(x)
+    base = keras.Model(i, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)), name="user")
+    model, x = CNSN(base, ("a",)), images(2, 8)
+    model.class_names = ("x", "y", "z")
+    before = np.asarray(model(x))
+    for part in (model.detach(1), model.part("base")):
+        with pytest.raises(ValueError, match="since block would be .*copy=True"):
+            part.quantize("int8")
+    small = model.detach(0, copy=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        small.quantize("int8")
+    assert small.get_layer("block").layer.quantization_mode == "int8"
+    np.testing.assert_array_equal(model(x), before)
+    pickle.loads(pickle.dumps(model.detach(1)))
+
+
 def test_c1_a_part_has_checkpoint_lists_of_its_own(model):
     """C1: what is set on a layer of a part is not followed by checkpoints of the whole."""
     part = model.part("sub1_w50")

@@ -27,8 +27,8 @@ from keras_dynnets.families.cnsn.checks import (
 from keras_dynnets.families.cnsn.cuts import Cuts
 from keras_dynnets.families.cnsn.earlier_files import as_in_0_1
 from keras_dynnets.families.cnsn.multi_model import MultiModel
-from keras_dynnets.families.cnsn.parts import plain_copy, with_own_layers
-from keras_dynnets.families.cnsn.sliced import Slice
+from keras_dynnets.families.cnsn.parts import not_quantised, plain_copy, with_own_layers
+from keras_dynnets.families.cnsn.sliced import SlicedLayer
 from keras_dynnets.families.cnsn.sub_models import build_sub_models
 
 
@@ -127,7 +127,7 @@ class CNSN(MultiModel):
             check_norms(found)
         super().__init__(network.inputs[0], outputs, **{"name": base.name, **kwargs})
         for layer in self.layers:
-            if isinstance(layer, Slice):
+            if isinstance(layer, SlicedLayer):
                 layer.decides = False  # the layers of the base do
         self.base = network
         self.cuts = tuple(cuts)
@@ -148,8 +148,8 @@ class CNSN(MultiModel):
         the other. Keras keeps in each variable whether it is trained, so that freezing a layer of
         either freezes its variables in both, but a batch norm keeps its statistics only in the
         model whose own layer is frozen. Layers inside a layer that is no model, such as a block of
-        your own with convolutions, are not copied: before you quantize a part of a network with
-        such blocks, take `copy=True`.
+        your own with convolutions, are those of this model; a part with such blocks refuses
+        `quantize`, and a copy takes it.
 
         Args:
             sub_model: 0 for the base, i for what follows the i-th cut.
@@ -170,7 +170,8 @@ class CNSN(MultiModel):
             )
         name = self.names[self._places.index((sub_model, width))]
         part = plain_copy(self._network(name)) if copy else self.part(name)
-        return name_classes(part, names_of_classes(self))
+        part = name_classes(part, names_of_classes(self))
+        return part if copy else not_quantised(part)
 
     def part(self, name: str) -> keras.Model:
         """Gives the same as `detach` for one of `names`.
@@ -183,7 +184,7 @@ class CNSN(MultiModel):
         """
         if name not in self.names:
             raise ValueError(f"there is no model {name!r}; there are {', '.join(self.names)}")
-        return with_own_layers(self._network(name))
+        return not_quantised(with_own_layers(self._network(name)))
 
     def _network(self, name: str) -> keras.Model:
         """Gives a model on the layers that all models share."""
