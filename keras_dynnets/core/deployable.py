@@ -57,6 +57,13 @@ class SharesWeights(Costed):
         """Gives the weights of the plain layer, as tensors."""
         raise NotImplementedError(f"{type(self).__name__} must define values()")
 
+    def decided_by(self) -> keras.Layer | None:
+        """Gives the layer of the same model that says whether these weights are trained.
+
+        None where this layer says so itself, by its own `trainable`.
+        """
+        return None
+
     def used_params(self) -> int:
         return sum(math.prod(v.shape) for v in self.values())
 

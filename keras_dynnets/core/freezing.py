@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_dynnets.core import keras_private
+from keras_dynnets.core.deployable import SharesWeights
 from keras_dynnets.core.dynamic import interface
 
 HEAD = "head"  # stands for the layers that give the logits
@@ -22,7 +23,8 @@ def freeze(
 
     What was frozen before does not matter: afterwards exactly the named layers are frozen or, with
     `all_but`, exactly those that are not named. Layers inside a named layer belong to it. Call
-    `compile` afterwards, as after every change of `trainable`.
+    `compile` afterwards, as after every change of `trainable`. A layer that uses the weights of
+    another layer of the model is frozen with that one.
 
     Args:
         model: any Keras model, of the zoo or your own.
@@ -35,7 +37,8 @@ def freeze(
 
     Raises:
         ValueError: not exactly one of `layers` and `all_but` is given, the model has no layer of a
-            name, or what is to train has no weights. The model is then unchanged.
+            name, a name is that of a layer that uses the weights of another one, or what is to
+            train has no weights. The model is then unchanged.
 
     Example:
         >>> model = zoo.load("resnet20", "cifar10", num_classes=3)
@@ -57,7 +60,8 @@ def freeze(
         outer = _around(every, {id(layer) for layer in named}) - trained
         _check_trainable(model, every, named, outer)
         frozen = {id(layer) for layer in every} - trained - outer
-    _set_trainable(every, {i for i, layer in enumerate(every) if id(layer) in frozen})
+    deciding = [_decided_by(layer) or layer for layer in every]
+    _set_trainable(every, {i for i, layer in enumerate(deciding) if id(layer) in frozen})
     return len(model.trainable_weights)
 
 
@@ -148,8 +152,14 @@ def _set_trainable(layers: Sequence[keras.Layer], frozen: Collection[int]) -> No
             if layer.trainable == (i in frozen):
                 layer.trainable = i not in frozen
     for layer in layers:  # a weight that was made after its layer was frozen counts as trainable
-        for weight in keras_private.own_learned_variables(layer):
+        own = [] if _decided_by(layer) else keras_private.own_learned_variables(layer)
+        for weight in own:
             weight.trainable = layer.trainable
+
+
+def _decided_by(layer: keras.Layer) -> keras.Layer | None:
+    """Gives the layer that says whether the weights of `layer` are trained; None for itself."""
+    return layer.decided_by() if isinstance(layer, SharesWeights) else None
 
 
 def _named(
@@ -167,7 +177,14 @@ def _named(
                 )
             some = ", ".join(layer.name for layer in model.layers)
             raise ValueError(f"{model.name} has no layer {name!r}; its layers are {some}")
-        found += layers
+        deciding = [layer for layer in layers if _decided_by(layer) is None]
+        if not deciding:
+            of: Any = _decided_by(layers[0])
+            raise ValueError(
+                f"{layers[0].name} of {model.name} uses the weights of {of.name}, with which it is "
+                f"frozen or trained: name {of.name}"
+            )
+        found += deciding
     return found
 
 

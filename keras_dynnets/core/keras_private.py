@@ -102,8 +102,11 @@ def twin(layer: keras.Layer) -> keras.Layer:
         for value in values:
             other._tracker.add_to_store(store, value)
     for key, value in list(vars(other).items()):
-        if type(value).__name__.startswith("Tracked"):
-            vars(other)[key] = type(value)(value, other._tracker)
+        container: Any = type(value)
+        if container.__name__.startswith("Tracked"):
+            vars(other)[key] = container(value, other._tracker)
+        elif key.startswith("_self_") and container in (list, dict, set):
+            vars(other)[key] = container(value)  # what TensorFlow's checkpoints follow
     if layer._tracker.locked:
         other._lock_state()
     return other
@@ -135,6 +138,11 @@ def quantised(model: keras.Layer) -> list[str]:
     """Lists how the weights of layers in a model are quantised, such as "int8"; none are: []."""
     modes = {getattr(layer, "quantization_mode", None) for layer in flattened_layers(model)}
     return sorted(str(mode) for mode in modes - {None})
+
+
+def quantisable(layer: keras.Layer) -> bool:
+    """Says whether Keras's `quantize` of a model changes a layer itself."""
+    return type(layer).quantize is not keras.layers.Layer.quantize and bool(layer.variables)
 
 
 def takes_training(operation: Any) -> bool:

@@ -13,6 +13,7 @@ from helpers import detachable_base as base
 from helpers import images, labels
 from keras import layers
 
+from keras_dynnets.core.freezing import freeze, unfreeze
 from keras_dynnets.families.cnsn.model import CNSN
 
 X, Y = images(8), labels(8)
@@ -423,3 +424,130 @@ def test_d10_a_copy_keeps_frozen_layers_and_class_names():
     model.get_layer("stage3_conv").trainable = False
     small = model.detach(2, copy=True)
     assert not small.get_layer("stage3_conv").trainable and small.class_names == model.class_names
+
+
+# ---- C8: blocks that are models
+
+
+def blocks(kind):
+    """A network of two blocks, each a model in the network, cut behind the first."""
+    x = i = keras.Input((8, 8, 3))
+    for k in (1, 2):
+        inner = [layers.Conv2D(4, 3, padding="same", name=f"c{k}"), layers.Dense(4, name=f"d{k}")]
+        if kind == "functional":
+            j = keras.Input(x.shape[1:])
+            x = keras.Model(j, inner[1](inner[0](j)), name=f"s{k}")(x)
+        else:
+            inner = keras.Sequential(inner, name=f"s{k}")
+            x = (keras.Sequential([inner], name=f"o{k}") if kind == "nested" else inner)(x)
+    x = layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(x))
+    return CNSN(keras.Model(i, x, name="user"), ("o1" if kind == "nested" else "s1",))
+
+
+@pytest.mark.parametrize("kind", ["sequential", "functional", "nested"])
+def test_c8_a_quantized_part_of_blocks_leaves_the_whole(kind, tmp_path):
+    """C8 and C1: models inside a part have layers of their own, at any depth."""
+    model, x = blocks(kind), images(4, 8)
+    before, part = np.asarray(model(x)), model.detach(0)
+    assert {id(v) for v in part.variables} <= {id(v) for v in model.variables}
+    np.testing.assert_allclose(part(x), before, rtol=1e-5, atol=1e-5)
+    block = part.layers[2].layers[-1] if kind == "nested" else part.layers[2]
+    assert all(len(layer._inbound_nodes) == 1 for layer in block.layers)
+    part.save(tmp_path / "part.keras")
+    loaded = keras.saving.load_model(tmp_path / "part.keras")
+    np.testing.assert_allclose(loaded(x), before, rtol=1e-5, atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        part.quantize("int8")
+    assert block.get_layer("d2").quantization_mode == "int8"
+    np.testing.assert_array_equal(model(x), before)
+
+
+def test_c8_a_part_with_blocks_that_it_shares_refuses_quantize():
+    """C8: layers that are no models keep what is inside them; copies of them can be quantized."""
+    x = i = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, name="a")(x)
+    x = layers.TimeDistributed(layers.Dense(4), name="block")(x)
+    base = keras.Model(i, layers.Dense(3)(layers.GlobalAveragePooling2D()(x)), name="user")
+    model, x = CNSN(base, ("a",)), images(2, 8)
+    model.class_names = ("x", "y", "z")
+    before = np.asarray(model(x))
+    for part in (model.detach(1), model.part("base")):
+        with pytest.raises(ValueError, match="since block would be .*copy=True"):
+            part.quantize("int8")
+    small = model.detach(0, copy=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        small.quantize("int8")
+    assert small.get_layer("block").layer.quantization_mode == "int8"
+    np.testing.assert_array_equal(model(x), before)
+    pickle.loads(pickle.dumps(model.detach(1)))
+
+
+def test_c1_a_part_has_checkpoint_lists_of_its_own(model):
+    """C1: what is set on a layer of a part is not followed by checkpoints of the whole."""
+    part = model.part("sub1_w50")
+    for layer in part.layers[1:]:
+        of = model.get_layer(layer.name)
+        both = [value for key, value in vars(layer).items() if key.startswith("_self_")]
+        ours = {id(value) for key, value in vars(of).items() if key.startswith("_self_")}
+        assert not [v for v in both if isinstance(v, (list, dict, set)) and id(v) in ours]
+
+
+# ---- C13: `freeze`
+
+
+def small_parts(**arguments):
+    """Two convolutions with norms, a Dense and an activation behind it, at two widths."""
+    x = i = keras.Input((8, 8, 3))
+    for k in (1, 2):
+        x = layers.Conv2D(4, 3, padding="same", use_bias=False, name=f"c{k}")(x)
+        x = layers.MaxPooling2D(name=f"p{k}")(layers.BatchNormalization(name=f"b{k}")(x))
+    x = layers.Dense(3, name="logits")(layers.GlobalAveragePooling2D()(x))
+    base = keras.Model(i, layers.Activation("linear", name="act")(x), name="user")
+    return CNSN(base, ("p1",), widths=(1.0, 0.5), **arguments)
+
+
+@pytest.mark.parametrize("batch_norm", ["own", "shared"])
+def test_c13_freeze_of_a_layer_whose_weights_others_use(batch_norm):
+    """C13: the layer of the base decides, and batch norms of all models are frozen with it."""
+    model = small_parts(batch_norm=batch_norm)
+    every = paths(model.trainable_variables)
+    assert freeze(model, all_but="head") == 2
+    assert paths(model.trainable_variables) == {"logits/kernel", "logits/bias"}
+    assert freeze(model, all_but="c2") == 1
+    assert paths(model.trainable_variables) == {"c2/kernel"}
+    freeze(model, ["c2", "b2"])
+    assert every - paths(model.trainable_variables) == {"c2/kernel", "b2/gamma", "b2/beta"}
+    frozen = {layer.name for layer in model.layers if not layer.trainable}
+    assert frozen == {x.name for x in model.layers if x.name.startswith(("c2", "b2"))}
+    freeze(model, "b*")
+    assert every - paths(model.trainable_variables) == {p for p in every if p[0] == "b"}
+    outer = keras.Sequential([layers.Input((8, 8, 3)), model, layers.Dense(2)])
+    assert freeze(outer, "c1") == len(every) + 1
+    assert freeze(outer, all_but="c1") == 1
+    assert unfreeze(model) == len(every)
+
+
+@pytest.mark.parametrize("name", ["c1_w50", "*_w50", "b2_sub1"])
+def test_c13_freeze_of_a_slice_names_the_layer_that_decides(name):
+    """C13: a layer that only uses the weights of another is refused before any change."""
+    model = small_parts()
+    count = len(model.trainable_variables)
+    for arguments in (dict(layers=name), dict(all_but=name)):
+        with pytest.raises(ValueError, match=r"uses the weights of (\w\d), .*: name \1$"):
+            freeze(model, **arguments)
+    assert len(model.trainable_variables) == count
+
+
+# ---- C6: one notice a model
+
+
+def test_c6_the_notice_is_given_once():
+    """C6: a loop of one's own is told once, not at each step."""
+    model = small_parts()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            model(images(2, 8), training=True)
+    assert len(base_only(caught)) == 1

@@ -127,11 +127,58 @@ def test_d1_several_ways_of_preparing_are_refused_and_one_can_be_named():
     base = keras.Model(i, layers.Dense(3)(x), name="user")
     with pytest.raises(ValueError, match="several ways, 'one', 'two'.*preprocessing="):
         cnsn.detachable(base, ["a"])
+    with pytest.raises(ValueError, match="several ways.*preprocessing="):
+        cnsn.cut_points(base)
+    assert "a" in [point.name for point in cnsn.cut_points(base, preprocessing="two")]
     with pytest.raises(ValueError, match="'one'.*, not 'three'"):
         cnsn.detachable(base, ["a"], preprocessing="three")
     model = cnsn.detachable(base, ["a"], preprocessing="two")
     assert call_of(model, "step_down1") is base.get_layer("two").output
     assert cnsn.detachable(base, widths=0.5).names == ("base", "base_w50")
+
+
+NORMS = {
+    "BatchNormalization": lambda: layers.BatchNormalization(name="images"),
+    "LayerNormalization": lambda: layers.LayerNormalization(name="images"),
+    "in a model": lambda: keras.Sequential(
+        [layers.RandomFlip(), layers.BatchNormalization()], name="images"
+    ),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_d1_a_norm_on_the_images_belongs_to_all_models(norm, tmp_path):
+    """D1: one layer with one set of statistics, whatever the widths and cuts."""
+    base = behind(lambda i: NORMS[norm]()(i), norms=True)
+    count_of_base = len(base.get_layer("images").variables)
+    model = cnsn.detachable(base, ["a"], widths=(1.0, 0.5))
+    read = call_of(model, "first")
+    assert call_of(model, "step_down1") is read and call_of(model, "first_w50") is read
+    assert model.preprocessing == "images"
+    assert [layer.name for layer in model.layers if "images" in layer.name] == ["images"]
+    x = images(8)
+    compiled(model, learning_rate=0.01).fit(x, labels(8, 3), verbose=0)
+    assert len(model.get_layer("images").variables) == count_of_base
+    point = next(p for p in cnsn.cut_points(model.base) if p.name == "a")
+    assert point.macs == count(model.detach(1)).macs
+    model.calibrate(x)
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    for place in [(0, 1.0), (1, 1.0), (0, 0.5), (1, 0.5)]:
+        logits = model.detach(*place)(x, training=False)
+        np.testing.assert_array_equal(again.detach(*place)(x, training=False), logits)
+        assert_close(model.detach(*place, copy=True)(x, training=False), logits)
+
+
+def test_d1_a_norm_behind_what_the_step_downs_read_is_of_each_model():
+    """D1: as named by the user, and in files of before."""
+    base = behind(lambda i: layers.BatchNormalization(name="images")(layers.Rescaling(0.1)(i)))
+    name = base.layers[1].name
+    model = cnsn.detachable(base, ["a"], widths=(1.0, 0.5), preprocessing=name)
+    assert call_of(model, "step_down1") is base.layers[1].output
+    assert model.get_layer("images_base_w50").variables
+    again = cnsn.CNSN.from_config(model.get_config())
+    assert len(again.variables) == len(model.variables)
 
 
 def test_d1_a_model_inside_that_prepares_the_images_is_refused():
@@ -200,6 +247,9 @@ def named(*names):
         (("conv_a", "between", "conv_b"), "conv", None),
         (("a", "a_conv", "a_relu"), "a", 0),
         (("a_conv", "a_relu"), "a_", None),
+        (("conv1_1", "conv1_2", "conv2_1"), "conv1", 1),
+        (("stage1_1", "stage1_relu", "stage2_1"), "stage1", 1),
+        (("conv2d_1", "conv2d_2"), "conv2d", None),
     ],
 )
 def test_d2_which_names_are_blocks(names, cut, found):

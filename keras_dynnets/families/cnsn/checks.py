@@ -110,12 +110,13 @@ def check_distillation(distillation: float, temperature: float, network: keras.M
 def check_norms(cuts: Cuts) -> None:
     """Refuses batch norms inside a model that the network holds as a layer.
 
-    Such a batch norm is one layer for all sub-models and cannot have statistics for each.
+    Such a batch norm is one layer for all sub-models and cannot have statistics for each. Before
+    the first convolution it need not.
 
     Raises:
         ValueError: there are such batch norms.
     """
-    for node in cuts.nodes:
+    for node in cuts.body():
         inner = graph.inference(node.operation)
         if isinstance(inner, keras.Function) and any(
             isinstance(layer, keras.layers.BatchNormalization)

@@ -15,8 +15,8 @@ def places_of(cut: str, operations: Sequence[Any]) -> list[int]:
     A name is that of a layer, or of a block: the text before an underscore that the names of two
     layers or more share, such as "stage1" for "stage1_conv" and "stage1_pool", and
     "conv2_block3" for "conv2_block3_1_conv" and "conv2_block3_out". The layers of a block follow
-    each other; between them may stand layers that nobody named. Layers that are only numbered,
-    such as "conv2d" and "conv2d_5", are no block, for Keras gives such numbers by itself.
+    each other; between them may stand layers that nobody named. Layers that Keras has named, such
+    as "conv2d" and "conv2d_5", are no block; "conv1_1" and "conv1_2" are the block "conv1".
 
     Args:
         cut: the name.
@@ -31,7 +31,8 @@ def places_of(cut: str, operations: Sequence[Any]) -> list[int]:
     if exact:
         return exact
     block = [i for i, name in enumerate(names) if name.startswith(f"{cut}_")]
-    numbered = any(re.fullmatch(rf"{re.escape(str(cut))}_\d+", names[i]) for i in block)
+    number = re.compile(rf"{re.escape(str(cut))}_\d+")
+    numbered = any(number.fullmatch(names[i]) and _is_unnamed(operations[i]) for i in block)
     if numbered or len({names[i] for i in block}) < 2:
         return []
     between = (operations[i] for i in range(block[0], block[-1]) if i not in block)

@@ -36,7 +36,7 @@ class CutPoint:
     tensor: keras.KerasTensor = field(repr=False, compare=False)
 
 
-def cut_points(model: keras.Model) -> list[CutPoint]:
+def cut_points(model: keras.Model, preprocessing: str | None = None) -> list[CutPoint]:
     """Lists the legal cuts of a network, in running order, with the MACs that each leaves.
 
     A cut is legal where every way from the image to the logits leads through one feature map,
@@ -45,13 +45,14 @@ def cut_points(model: keras.Model) -> list[CutPoint]:
     Args:
         model: keras.Model, functional or `Sequential`, from images (batch, height, width,
             channels) of a fixed size to one output.
+        preprocessing: name of what the step-down convolutions would read, as for `CNSN`.
 
     Returns:
         A list of `CutPoint`.
 
     Raises:
-        ValueError: the model is of another kind, or prepares its images in several ways (see
-            `CNSN`).
+        ValueError: the model is of another kind, or prepares its images in several ways and
+            `preprocessing` names none of them.
 
     Example:
         >>> for point in cnsn.cut_points(zoo.load("resnet18_cifar", weights=None)):
@@ -60,7 +61,7 @@ def cut_points(model: keras.Model) -> list[CutPoint]:
     Reference: Fuengfusin and Tamukoh, JRNAL 8(1), 2021, doi 10.2991/jrnal.k.210521.012, section
     2.2. The rule for legal cuts is not in the paper.
     """
-    return Cuts(model, task="cut_points").points
+    return Cuts(model, preprocessing, task="cut_points").points
 
 
 class Cuts:
@@ -69,7 +70,7 @@ class Cuts:
     Args:
         model: a functional or `Sequential` Keras model from images of a fixed size to one output.
         preprocessing: name of the last layer or operation before the step-down convolutions; None
-            for all that stands before the first layer with weights.
+            for all that stands before the first layer with weights that is no norm.
         task: what was called, for error messages.
 
     Attributes:
@@ -91,7 +92,7 @@ class Cuts:
                     f"of {self.network.name} has channels first: build it with "
                     'data_format="channels_last"'
                 )
-        self.preprocessing = Preprocessing(self.graph)
+        self.preprocessing = Preprocessing(self.graph, preprocessing)
         self.read_name = preprocessing
         self.needed_besides = self.graph.needed_besides()
 

@@ -27,8 +27,8 @@ from keras_dynnets.families.cnsn.checks import (
 from keras_dynnets.families.cnsn.cuts import Cuts
 from keras_dynnets.families.cnsn.earlier_files import as_in_0_1
 from keras_dynnets.families.cnsn.multi_model import MultiModel
-from keras_dynnets.families.cnsn.parts import plain_copy, with_own_layers
-from keras_dynnets.families.cnsn.sliced import Slice
+from keras_dynnets.families.cnsn.parts import not_quantised, plain_copy, with_own_layers
+from keras_dynnets.families.cnsn.sliced import SlicedLayer
 from keras_dynnets.families.cnsn.sub_models import build_sub_models
 
 
@@ -56,7 +56,7 @@ class CNSN(MultiModel):
         cuts: list of str, names of the layers behind which the base is cut, in running order, or
             of blocks. A block is two layers or more that follow each other and whose names begin
             with its name and an underscore, such as "stage1" for "stage1_conv" and "stage1_pool";
-            it is cut behind its last layer. Layers that are only numbered, such as "conv2d" and
+            it is cut behind its last layer. Layers that Keras has named, such as "conv2d" and
             "conv2d_5", are no block. `cut_points` lists the legal cuts.
         widths: float or list of float, shares of the filters, in (0, 1]; 1 is always among them.
         batch_norm: str, "own" for statistics of its own for every model, or "shared" for those
@@ -71,7 +71,7 @@ class CNSN(MultiModel):
             read; that of the input stands for the images as they are. None for what the first
             layer with weights reads: all that stands before it, such as `Rescaling`, `x / 255`,
             `RandomFlip` or `Resizing`, then belongs to every model, and random layers draw once
-            for all of them.
+            for all of them. A norm on the images, such as `BatchNormalization`, belongs to it.
         **kwargs: arguments of `keras.Model`, such as `name`.
 
     Input shape: (batch, height, width, channels), the input shape of the base.
@@ -127,7 +127,7 @@ class CNSN(MultiModel):
             check_norms(found)
         super().__init__(network.inputs[0], outputs, **{"name": base.name, **kwargs})
         for layer in self.layers:
-            if isinstance(layer, Slice):
+            if isinstance(layer, SlicedLayer):
                 layer.decides = False  # the layers of the base do
         self.base = network
         self.cuts = tuple(cuts)
@@ -147,7 +147,9 @@ class CNSN(MultiModel):
         Its layers are its own, and its variables are those of this model: what trains one trains
         the other. Keras keeps in each variable whether it is trained, so that freezing a layer of
         either freezes its variables in both, but a batch norm keeps its statistics only in the
-        model whose own layer is frozen.
+        model whose own layer is frozen. Layers inside a layer that is no model, such as a block of
+        your own with convolutions, are those of this model; a part with such blocks refuses
+        `quantize`, and a copy takes it.
 
         Args:
             sub_model: 0 for the base, i for what follows the i-th cut.
@@ -168,7 +170,8 @@ class CNSN(MultiModel):
             )
         name = self.names[self._places.index((sub_model, width))]
         part = plain_copy(self._network(name)) if copy else self.part(name)
-        return name_classes(part, names_of_classes(self))
+        part = name_classes(part, names_of_classes(self))
+        return part if copy else not_quantised(part)
 
     def part(self, name: str) -> keras.Model:
         """Gives the same as `detach` for one of `names`.
@@ -181,7 +184,7 @@ class CNSN(MultiModel):
         """
         if name not in self.names:
             raise ValueError(f"there is no model {name!r}; there are {', '.join(self.names)}")
-        return with_own_layers(self._network(name))
+        return not_quantised(with_own_layers(self._network(name)))
 
     def _network(self, name: str) -> keras.Model:
         """Gives a model on the layers that all models share."""

@@ -1,6 +1,7 @@
 """Training of several models for the same task on the same images."""
 
 import threading
+import types
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -59,6 +60,7 @@ class MultiModel(keras_private.Uncloned, DynamicModel, keras.Model):
         arguments = {"inputs": images, "outputs": outputs["base"], **kwargs}
         super().__init__(**arguments)
         self.names = tuple(outputs)
+        self._notice = types.SimpleNamespace(given=False)
 
     @property
     def layers(self) -> list[keras.Layer]:
@@ -96,7 +98,8 @@ class MultiModel(keras_private.Uncloned, DynamicModel, keras.Model):
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         if any(model is self for model in _steps.models):
             return self.joint.call(inputs, training=training, mask=mask)
-        if training and self.trainable_variables:
+        if training and self.trainable_variables and not self._notice.given:
+            self._notice.given = True
             warnings.warn(
                 f"{self.name!r} is trained as a layer of another model or by a loop of your own, "
                 f"which trains its base alone, not {', '.join(self.names[1:])}: train it by its "

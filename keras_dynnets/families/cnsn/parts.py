@@ -1,13 +1,15 @@
 """The models of a CNSN as functional models with layers of their own."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 
 from keras_dynnets.core import graph, keras_private
+from keras_dynnets.core.copying import rebuilt
 from keras_dynnets.core.deployable import SharesWeights
-from keras_dynnets.families.cnsn.sliced import Slice
+from keras_dynnets.families.cnsn.sliced import SlicedLayer
 from keras_dynnets.families.cnsn.step_down_conv import StepDownConv2D
 from keras_dynnets.layers.batch_normalization import BatchNormalization
 
@@ -26,13 +28,64 @@ def with_own_layers(network: keras.Model) -> keras.Model:
             other models too.
 
     Returns:
-        A model on the same symbolic input, in which no layer has calls of other models.
+        A model on the same symbolic input, in which no layer has calls of other models. Models
+        inside it have layers of their own, too; other layers with layers inside share these (see
+        `not_quantised`).
     """
-    return _made_again(network, network.input, _twin)
+    made: dict[Any, Any] = {}
+
+    def own(called: Any) -> Any:
+        if isinstance(called, keras.Layer) and called not in made:
+            made[called] = _twin(called, own)
+        return made.get(called, called)
+
+    return _made_again(network, network.input, own)
 
 
-def _twin(layer: keras.Layer) -> keras.Layer:
-    return layer.twin() if isinstance(layer, Slice) else keras_private.twin(layer)
+def not_quantised(part: keras.Model) -> keras.Model:
+    """Lets a model refuse `quantize` where it would change layers of the model it is a part of.
+
+    Args:
+        part: what `with_own_layers` gives, with or without names of classes.
+
+    Returns:
+        The model.
+    """
+    layers = keras_private.flattened_layers(part)
+    if blocks := [layer.name for layer in layers if _shares_quantisable(layer)]:
+        keras_private.set_untracked(part, "quantize", functools.partial(_refuse, part.name, blocks))
+    return part
+
+
+def _shares_quantisable(layer: keras.Layer) -> bool:
+    """Says whether a twin shares layers that `quantize` changes with its original."""
+    if type(layer) is keras.Sequential or keras_private.is_plain_functional(layer):
+        return False
+    inner = keras_private.flattened_layers(layer, include_self=False)
+    return any(map(keras_private.quantisable, inner))
+
+
+def _refuse(name: str, blocks: Sequence[str], *unused: Any, **options: Any) -> None:
+    """Stands for the `quantize` of a part that would change the whole."""
+    raise ValueError(
+        f"{name} is not quantized, since {', '.join(blocks)} would be in the whole model, too; "
+        "quantize a copy, detach(i, copy=True)"
+    )
+
+
+def _twin(layer: Any, own: Callable[[Any], Any]) -> keras.Layer:
+    """Gives another layer on the same variables; `own` does so for what is inside a model."""
+    if isinstance(layer, SlicedLayer):
+        return layer.twin()
+    if type(layer) is keras.Sequential and layer.built:
+        image = keras.Input(batch_shape=layer.inputs[0].shape, dtype=layer.inputs[0].dtype)
+        other = keras.Sequential([image, *map(own, layer.layers)], name=layer.name)
+    elif keras_private.is_plain_functional(layer):
+        other = rebuilt(layer, own)
+    else:
+        return keras_private.twin(layer)
+    keras_private.set_own_flag(other, layer.trainable)
+    return other
 
 
 def plain_copy(network: keras.Model) -> keras.Model:
@@ -46,7 +99,7 @@ def plain_copy(network: keras.Model) -> keras.Model:
         weights they used, as long as these are all different.
     """
     names: dict[Any, str] = {
-        layer: layer.of.name for layer in network.layers if isinstance(layer, Slice)
+        layer: layer.of.name for layer in network.layers if isinstance(layer, SlicedLayer)
     }
     if len({names.get(layer, layer.name) for layer in network.layers}) < len(network.layers):
         names = {}

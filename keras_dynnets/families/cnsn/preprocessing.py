@@ -6,31 +6,45 @@ import keras
 
 from keras_dynnets.core import graph, keras_private
 
+NORMS = (
+    keras.layers.BatchNormalization,
+    keras.layers.GroupNormalization,
+    keras.layers.LayerNormalization,
+)
+
 
 class Preprocessing:
     """The calls of a network that need no result of a layer whose weights are trained.
 
     Such are `Rescaling`, `Normalization` (what it has adapted to is not trained), `Resizing`,
-    `RandomFlip`, a `Lambda`, or operations such as `x / 255`. All sub-models read their results,
-    so that a random layer is drawn once for all of them.
+    `RandomFlip`, a `Lambda`, or operations such as `x / 255`. A norm on the images is one of them,
+    although its scale and offset are trained. All sub-models read their results, so that a random
+    layer is drawn once for all of them, and a norm has one set of statistics.
 
     Args:
         calls: the calls of a network with one input.
+        name: name of what the step-down convolutions read, or None, as for `find`. Norms that
+            this does not need are no preprocessing then.
 
     Attributes:
         nodes: the calls in running order.
         values: the input and the results of these calls, by their ids.
     """
 
-    def __init__(self, calls: graph.CallGraph):
+    def __init__(self, calls: graph.CallGraph, name: str | None = None):
         self.calls = calls
-        image = calls.network.inputs[0]
-        self.image = image
+        self.image = calls.network.inputs[0]
+        self._collect([node for node in calls.nodes if prepares(node.operation)])
+        if name is not None:
+            needed = self.needed_for(self._named(name))
+            self._collect([n for n in self.nodes if n in needed or not learns(n.operation)])
+
+    def _collect(self, allowed: list) -> None:
+        """Finds the calls, of some that are allowed, that need no results of others."""
         self.nodes = []
-        self.values: dict[int, keras.KerasTensor] = {id(image): image}
-        for node in calls.nodes:
-            read = {id(tensor) for tensor in node.arguments.keras_tensors}
-            if read <= set(self.values) and not learns(node.operation):
+        self.values: dict[int, keras.KerasTensor] = {id(self.image): self.image}
+        for node in allowed:
+            if all(id(tensor) in self.values for tensor in node.arguments.keras_tensors):
                 self.nodes.append(node)
                 self.values |= {id(tensor): tensor for tensor in node.outputs}
 
@@ -45,8 +59,8 @@ class Preprocessing:
 
         Args:
             name: name of the layer or operation that gives it, or of the input; None for what
-                the first layers with weights read, without a `ZeroPadding2D` before them, whose
-                zeros a step-down convolution has no use for.
+                the first layers with weights behind such norms read, without a `ZeroPadding2D`
+                before them, whose zeros a step-down convolution has no use for.
 
         Raises:
             ValueError: there is none of that name; or, without a name, several layers with
@@ -139,6 +153,14 @@ class Preprocessing:
 def learns(operation: Any) -> bool:
     """Says whether an operation is a layer with weights that training changes, if not frozen."""
     return isinstance(operation, keras.Layer) and bool(keras_private.learned_variables(operation))
+
+
+def prepares(operation: Any) -> bool:
+    """Says whether an operation learns nothing, or is a norm or a model of such operations."""
+    inner = keras_private.functional_inside(operation)
+    if isinstance(inner, keras.Function):
+        return all(map(prepares, inner.operations))
+    return isinstance(operation, NORMS) or not learns(operation)
 
 
 def _is_map(tensor: keras.KerasTensor) -> bool:
