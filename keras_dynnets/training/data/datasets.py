@@ -142,7 +142,7 @@ def load_data(
     elif name == "cifar10" and data_dir and str(data_dir).endswith(".npz"):
         (train, test), names = _cifar10_npz(data_dir), CIFAR10
     else:
-        train, test, names = _tfds(name, data_dir)
+        train, test, names = _tfds(name, data_dir, by_default)
     rows, chosen, held_out = drawn_at_random(len(train), validation, rng, test is None)
     test = train.take(held_out) if test is None else test
     return Data(name, names, train.take(rows), train.take(chosen), test)
@@ -151,12 +151,22 @@ def load_data(
 def _holds_photos(place: Path, name: str, by_default: bool) -> bool:
     """Says whether a folder is meant as a folder of images.
 
-    Folders with pictures may lie beside the prepared data sets, so that a folder without `train` or
-    `test` is none where the name is that of a data set.
+    Raises:
+        ValueError: the images lie in `CLASS/*` without `train`, and the name is that of a data set
+            of TensorFlow Datasets, which would be downloaded to them.
     """
     if is_photo_folder(place, parts_only=True):
         return True
-    return not by_default and is_photo_folder(place) and name != "digits" and not _in_tfds(name)
+    if by_default or name == "digits" or not is_photo_folder(place):
+        return False
+    if not _in_tfds(name):
+        return True
+    if (place / name).is_dir():
+        return False
+    raise ValueError(
+        f"{place} holds folders of images and no {name} prepared by TensorFlow Datasets; give the "
+        f"images a name of their own (--data photos), or give another folder for {name}"
+    )
 
 
 def _in_tfds(name: str) -> bool:
@@ -216,11 +226,13 @@ def _digits() -> Split:
     return Split(np.repeat(images[..., None], 3, axis=-1), digits.target.astype("int32"))
 
 
-def _tfds(name: str, data_dir: str | os.PathLike | None) -> tuple[Split, Split, tuple[str, ...]]:
+def _tfds(
+    name: str, data_dir: str | os.PathLike | None, by_default: bool
+) -> tuple[Split, Split, tuple[str, ...]]:
     import tensorflow_datasets as tfds
 
     if not _in_tfds(name):
-        if data_dir and "://" not in str(data_dir):
+        if not by_default and "://" not in str(data_dir):
             raise ValueError(
                 f"{data_dir} holds no images in folders of classes, such as train/CLASS/* or "
                 f"CLASS/*, and data set {name!r} is no name of TensorFlow Datasets"
@@ -237,7 +249,7 @@ def _tfds(name: str, data_dir: str | os.PathLike | None) -> tuple[Split, Split, 
         if not {"image", "label"} <= set(features or ()) or None in features["image"].shape:
             raise ValueError(
                 f"{name} has no labelled images of one size; put its images into a folder for each "
-                f"class and give that folder as data_dir (--data-dir){_hint(data_dir)}"
+                f"class and give that folder as data_dir (--data-dir)"
             )
         sets, info = tfds.load(
             name, split=["train", held_out], batch_size=-1, data_dir=data_dir, with_info=True
@@ -248,21 +260,11 @@ def _tfds(name: str, data_dir: str | os.PathLike | None) -> tuple[Split, Split, 
         raise RuntimeError(
             f"{name} is not in {data_dir or 'the default TFDS folder'} and could not be downloaded "
             f"({error}). Set TFDS_DATA_DIR (or --data-dir) to a folder that holds it prepared by "
-            f"TensorFlow Datasets{_hint(data_dir)}"
+            "TensorFlow Datasets"
         ) from error
     train, test = (Split(s["image"].numpy(), s["label"].numpy().astype("int32")) for s in sets)
     classes = CIFAR10 if name == "cifar10" else tuple(info.features["label"].names)
     return train, test, classes
-
-
-def _hint(data_dir: str | os.PathLike | None) -> str:
-    """Says how the images of a folder are read that lie where a data set was looked for."""
-    if not data_dir or not is_photo_folder(Path(data_dir)):
-        return ""
-    return (
-        f"; for the images in the folders of {data_dir}, give a name that is none of a data set "
-        "(--data photos)"
-    )
 
 
 def _cifar10_npz(path: str | os.PathLike) -> tuple[Split, Split]:
