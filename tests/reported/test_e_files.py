@@ -181,6 +181,19 @@ def test_e2_other_logits_are_an_error_unless_a_gate_is_undecided():
     assert check(_Changed(undecided, 2), undecided, x, 20, "fp32")[3] == 2
     with pytest.raises(ExportError, match="for 3 of 20 images other gates open than in Keras"):
         check(_Changed(undecided, 3), undecided, x, 20, "fp32")
+    assert check(_Changed(undecided, 3), undecided, x, 20, "fp32", given=False)[3] == 3
+    assert check(_Changed(undecided, 3), undecided, x[:15], 15, "fp32")[3] == 3
+
+
+def test_e2_large_images_run_few_at_once():
+    """E2: Keras keeps every tensor between the layers of a batch."""
+    seen = []
+    model = helpers.tiny(input_shape=(66, 66, 3))
+    layer = helpers.layers_of(model, PathController)[0]
+    scores = layer.scores
+    layer.scores = lambda x, *rest, **options: (seen.append(len(x)), scores(x, *rest, **options))[1]
+    assert gate_scores(model.with_gates(), helpers.images(6, 66)).shape[0] == 6
+    assert seen == [4, 2]
 
 
 # ---- E9
@@ -328,6 +341,8 @@ def test_e10_branches_keep_the_alignment_of_weights(tmp_path):
     export_model(gated(), tmp_path / "m.tflite")
     model = schema.Model.GetRootAsModel((tmp_path / "m.tflite").read_bytes(), 0)
     buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
+    names = [model.Subgraphs(i).Name() for i in range(model.SubgraphsLength())]
+    assert len(names) > 4 and len(set(names)) == len(names)  # of several conditions
     filled = [b for b in buffers if b.DataLength() > 16]
     assert len(filled) > 10
     assert {b._tab.Vector(b._tab.Offset(4)) % 16 for b in filled} == {0}
