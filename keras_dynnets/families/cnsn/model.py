@@ -28,7 +28,7 @@ from keras_dynnets.families.cnsn.cuts import Cuts
 from keras_dynnets.families.cnsn.earlier_files import as_in_0_1
 from keras_dynnets.families.cnsn.multi_model import MultiModel
 from keras_dynnets.families.cnsn.parts import plain_copy, with_own_layers
-from keras_dynnets.families.cnsn.sliced import Slice
+from keras_dynnets.families.cnsn.sliced import SliceOfLayer
 from keras_dynnets.families.cnsn.sub_models import build_sub_models
 
 
@@ -127,7 +127,7 @@ class CNSN(MultiModel):
             check_norms(found)
         super().__init__(network.inputs[0], outputs, **{"name": base.name, **kwargs})
         for layer in self.layers:
-            if isinstance(layer, Slice):
+            if isinstance(layer, SliceOfLayer):
                 layer.decides = False  # the layers of the base do
         self.base = network
         self.cuts = tuple(cuts)

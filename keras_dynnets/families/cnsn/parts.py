@@ -7,7 +7,7 @@ import keras
 
 from keras_dynnets.core import graph, keras_private
 from keras_dynnets.core.deployable import SharesWeights
-from keras_dynnets.families.cnsn.sliced import Slice
+from keras_dynnets.families.cnsn.sliced import SliceOfLayer
 from keras_dynnets.families.cnsn.step_down_conv import StepDownConv2D
 from keras_dynnets.layers.batch_normalization import BatchNormalization
 
@@ -32,7 +32,7 @@ def with_own_layers(network: keras.Model) -> keras.Model:
 
 
 def _twin(layer: keras.Layer) -> keras.Layer:
-    return layer.twin() if isinstance(layer, Slice) else keras_private.twin(layer)
+    return layer.twin() if isinstance(layer, SliceOfLayer) else keras_private.twin(layer)
 
 
 def plain_copy(network: keras.Model) -> keras.Model:
@@ -46,7 +46,7 @@ def plain_copy(network: keras.Model) -> keras.Model:
         weights they used, as long as these are all different.
     """
     names: dict[Any, str] = {
-        layer: layer.of.name for layer in network.layers if isinstance(layer, Slice)
+        layer: layer.of.name for layer in network.layers if isinstance(layer, SliceOfLayer)
     }
     if len({names.get(layer, layer.name) for layer in network.layers}) < len(network.layers):
         names = {}

@@ -13,7 +13,7 @@ from keras_dynnets.core.deployable import SharesWeights
 from keras_dynnets.layers.batch_normalization import BatchNormalization
 
 
-class Slice(SharesWeights, keras.layers.Layer):
+class SliceOfLayer(SharesWeights, keras.layers.Layer):
     """What slices of all kinds have in common: the layer `of`, whose weights are used.
 
     A slice has the trained variables of `of` among its own, but not `of` itself: `of` is no
@@ -34,7 +34,7 @@ class Slice(SharesWeights, keras.layers.Layer):
         keras_private.set_untracked(self, "of", of)
         keras_private.adopt_variables(self, keras_private.learned_variables(of))
 
-    def twin(self) -> "Slice":
+    def twin(self) -> "SliceOfLayer":
         """Gives a slice that stands for `of`, on the same variables."""
         other: Any = keras_private.twin(self)
         keras_private.set_untracked(other, "of", keras_private.twin(self.of))
@@ -94,7 +94,7 @@ class Slice(SharesWeights, keras.layers.Layer):
         return []
 
 
-class Sliced(Slice):
+class Sliced(SliceOfLayer):
     """A layer that uses a part of another layer's kernel and bias.
 
     Args:
@@ -205,7 +205,7 @@ class SlicedDense(Sliced):
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
-class SlicedBatchNormalization(Slice, BatchNormalization):
+class SlicedBatchNormalization(SliceOfLayer, BatchNormalization):
     """A batch norm with statistics of its own and another layer's scale and offset.
 
     Args:
