@@ -24,6 +24,7 @@ TESTS = Path(__file__).parent
 # No narrower: oneDNN of TensorFlow 2.21 writes out of bounds in the filter gradient of a 1x1
 # stride-2 convolution of 8 channels and an odd batch.
 BACKBONES["tiny"] = ResNet("basic", (1, 2), (16, 32), 3, 1, False, CIFAR_RGB)
+BACKBONES["two"] = ResNet("basic", (1, 1), (16, 32), 3, 1, False, CIFAR_RGB)
 TINY_ENTRY = Entry(
     "tiny",
     "dmnn",
@@ -51,9 +52,9 @@ PARTS_ENTRY = Entry(
 )
 
 
-def tiny(num_classes=10, input_shape=(16, 16, 3), **arguments):
-    """A DMNN of three blocks."""
-    return DMNN("tiny", num_classes=num_classes, input_shape=input_shape, **arguments)
+def tiny(num_classes=10, input_shape=(16, 16, 3), backbone="tiny", **arguments):
+    """A DMNN of three blocks, or of two as "two"."""
+    return DMNN(backbone, num_classes=num_classes, input_shape=input_shape, **arguments)
 
 
 def detachable_base(filters=(8, 16), classes=10, size=16, **head):

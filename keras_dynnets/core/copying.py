@@ -90,9 +90,12 @@ def _is_function(value: Any) -> bool:
 
 
 def rebuilt(
-    network: keras.Model, layer_of: Callable[[Any], Any], call: Callable | None = None
+    network: keras.Model,
+    layer_of: Callable[[Any], Any],
+    call: Callable | None = None,
+    inputs: Any = None,
 ) -> keras.Model:
-    """Makes a functional model again, on inputs of its own.
+    """Makes a functional model again, on other inputs.
 
     Other than `keras.models.clone_model` it does not compile the result, for which the losses
     and metrics of the user would have to be copied.
@@ -101,9 +104,11 @@ def rebuilt(
         network: a functional model.
         layer_of: gives what takes the place of a layer or operation; it is asked once for each.
         call: calls that, `call(layer, *args, **kwargs)`; None for a plain call.
+        inputs: symbolic inputs in the structure of the network's; None for new ones of the same
+            names.
 
     Returns:
-        A functional model with inputs and outputs of the same names and structure.
+        A functional model with outputs of the same names and structure.
 
     Example:
         >>> copy = rebuilt(network, copied_call)
@@ -116,9 +121,10 @@ def rebuilt(
         layer = made[node.operation]
         return layer if call is None else functools.partial(call, layer)
 
-    inputs = keras.tree.map_structure(
-        lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), network.input
-    )
+    if inputs is None:
+        inputs = keras.tree.map_structure(
+            lambda x: keras.Input(batch_shape=x.shape, dtype=x.dtype, name=x.name), network.input
+        )
     old, new = keras.tree.flatten(network.input), keras.tree.flatten(inputs)
     values = {id(a): b for a, b in zip(old, new, strict=True)}
     calls = [node for node in graph.nodes(network) if not node.is_input]

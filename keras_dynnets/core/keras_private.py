@@ -1,11 +1,14 @@
 """The only file that uses names of Keras and TensorFlow that are not public."""
 
 import contextlib
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
 from keras.src import backend
+
+_SYMBOLS = threading.RLock()
 
 
 def is_functional(model: Any) -> bool:
@@ -69,19 +72,28 @@ def own_learned_variables(layer: keras.Layer) -> list:
 def layers_with_weights_before(tensors: Any) -> list[keras.Layer]:
     """Gives the last layers with weights on every way to some symbolic tensors.
 
-    Models on the way are entered.
+    Models on the way are entered, and left again where nothing in them has weights.
     """
     found = {}
-    waiting = list(keras.tree.flatten(tensors))
+    waiting = [(tensor, ()) for tensor in keras.tree.flatten(tensors)]
     while waiting:
-        operation, index, _ = waiting.pop()._keras_history
+        tensor, around = waiting.pop()  # the calls of the models that the tensor lies in
+        operation, index, place = tensor._keras_history
+        call = operation._inbound_nodes[index]
         inner = functional_inside(operation)
         if is_functional(inner):
-            waiting += keras.tree.flatten(inner.outputs)
+            made = list(inner.outputs)
+            made = [made[place]] if len(made) == len(call.outputs) else made
+            waiting += [(x, (*around, (inner, call))) for x in made]
         elif getattr(operation, "weights", None):
             found[id(operation)] = operation
-        else:
-            waiting += operation._inbound_nodes[index].arguments.keras_tensors
+        elif not call.is_input:
+            waiting += [(x, around) for x in call.arguments.keras_tensors]
+        elif around:
+            *around, (model, outer) = around
+            given = outer.arguments.keras_tensors
+            same = [x for x, own in zip(given, model.inputs, strict=False) if own is tensor]
+            waiting += [(x, tuple(around)) for x in same or given]
     return list(found.values())
 
 
@@ -207,8 +219,15 @@ def symbols_for_values() -> Iterator[None]:
     """Lets symbolic tensors stand meanwhile where Keras hands tensors to the backend.
 
     So `self.scale * x` is recorded as `x * self.scale` is, and so are activations that convert
-    their argument first.
+    their argument first. One thread at a time does so, since it changes Keras for all; it may
+    again while it does.
     """
+    with _SYMBOLS:
+        yield from _symbols_for_values()
+
+
+def _symbols_for_values() -> Iterator[None]:
+    """Changes Keras and, afterwards, changes it back; see `symbols_for_values`."""
     operators = {
         "__add__": keras.ops.add,
         "__sub__": keras.ops.subtract,

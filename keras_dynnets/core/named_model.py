@@ -6,7 +6,12 @@ from typing import Any
 import keras
 
 from keras_dynnets.core import keras_private
-from keras_dynnets.core.class_names import ATTRIBUTE, names_from_config, names_in_config
+from keras_dynnets.core.class_names import (
+    ATTRIBUTE,
+    keep_names,
+    names_from_config,
+    names_in_config,
+)
 
 
 @keras.saving.register_keras_serializable(package="keras_dynnets")
@@ -14,7 +19,7 @@ class NamedModel(keras.Model):
     """A functional model whose `.keras` file holds its `class_names`.
 
     Keras itself saves nothing of a functional model but its layers. To load such a file, import
-    `keras_dynnets` first.
+    `keras_dynnets` first. `keras.Model(model.inputs, model.outputs)` has no names.
 
     Example:
         >>> zoo.load("resnet20").save("m.keras")
@@ -34,6 +39,15 @@ class NamedModel(keras.Model):
         inputs = keras_private.structured_inputs(model)
         outputs = keras_private.structured_outputs(model)
         return cls(inputs=inputs, outputs=outputs, name=model.name, trainable=model.trainable)
+
+    def quantize(self, *args: Any, **options: Any) -> None:
+        """Quantises the weights; the names stay. See `keras.Model.quantize`.
+
+        Args:
+            *args: see there.
+            **options: see there.
+        """
+        keep_names(self, lambda: super(NamedModel, self).quantize(*args, **options))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), **names_in_config(self)}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from keras_dynnets.core.arguments import whole_number
-from keras_dynnets.core.class_names import ATTRIBUTE, names_of_classes
+from keras_dynnets.core.class_names import names_of_classes, stated_names
 from keras_dynnets.core.conditional import gated_layers, running_as
 from keras_dynnets.core.dynamic import Deployment, interface
 from keras_dynnets.export.checks import check_images, check_network, check_request
@@ -173,7 +173,7 @@ def export_model(
 def _known_labels(model: Any, deployment: Deployment) -> tuple[str, ...] | None:
     """Gives the names of the classes that the model knows; None where they may have changed."""
     names = deployment.class_names or names_of_classes(model)
-    if names is None and getattr(model, ATTRIBUTE, None):
+    if names is None and stated_names(model):
         log.warning(
             "%s has other weights than those that the names of its classes came with, so they may "
             "have changed and are left out; give labels=model.class_names if they are the same",
@@ -227,6 +227,7 @@ def _verified(
                         report.batch_size,
                         report.precision,
                         together.get(name),
+                        given=images is not None,
                     )
                 )
             except ExportError as error:

@@ -1,11 +1,15 @@
 """The names of classes that a user gives, in any of the forms that they come in."""
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from keras_dynnets.core.arguments import plain
+
+log = logging.getLogger("keras_dynnets")
 
 FORMS = "a list of names, {index: name}, {name: index}, or the path of a text file with one a line"
 
@@ -13,15 +17,18 @@ FORMS = "a list of names, {index: name}, {name: index}, or the path of a text fi
 def class_labels(given: Any, classes: int) -> tuple[str, ...]:
     """Gives names of classes in the order of the logits.
 
+    Two classes may have the same name, such as the two cranes of ImageNet; the log then names it.
+
     Args:
         given: the names: a list, tuple, array or other ordered collection in the order of the
-            logits; a dict from index to name, or from name to index as `class_indices` of Keras's
-            image generators; or the path of a text file in UTF-8 with one name a line.
+            logits, of texts or whole numbers, which become texts; a dict from index to name, or
+            from name to index as `class_indices` of Keras's image generators; or the path of a
+            text file in UTF-8 with one name a line.
         classes: number of logits.
 
     Raises:
-        ValueError: the names have no order, are no texts, are empty, stand twice, are of another
-            number than the logits, or the path is not of such a file.
+        ValueError: the names have no order, are no texts, are empty, are of another number than
+            the logits, or the path is not of such a file.
 
     Example:
         >>> class_labels({1: "dog", 0: "cat"}, 2)
@@ -34,7 +41,7 @@ def class_labels(given: Any, classes: int) -> tuple[str, ...]:
     elif isinstance(given, (set, frozenset)):
         raise ValueError("labels are a set, which has no order; give a list in that of the logits")
     elif isinstance(given, Iterable) and not isinstance(given, (bytes, bytearray)):
-        names = plain(list(given))
+        names = [str(name) if type(name) is int else name for name in plain(list(given))]
     else:
         raise ValueError(f"labels are {FORMS}, not {given!r}")
     for name in names:
@@ -42,12 +49,12 @@ def class_labels(given: Any, classes: int) -> tuple[str, ...]:
             raise ValueError(f"labels are texts, and {name!r} is none; {FORMS}")
         if not name.strip():
             raise ValueError("a label is empty; give each class a name")
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"labels stand twice: {', '.join(twice[:5])}; give each class its own")
     if len(names) != classes:
         raise ValueError(
             f"{len(names)} labels do not name {classes} classes; give one label for each logit"
         )
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        log.warning("several classes have the same label: %s", ", ".join(twice))
     return tuple(str(name) for name in names)
 
 

@@ -9,14 +9,24 @@ from keras_dynnets.core import graph, keras_private
 from keras_dynnets.core.conditional import DecidesGates, gated_layers
 from keras_dynnets.core.dynamic import DynamicModel, logits_network
 
+SMALL = 64 * 64  # largest number of pixels of a small image
 
-def gate_scores(network: keras.Model, images: np.ndarray, batch_size: int = 32) -> np.ndarray:
+
+def images_at_once(images: np.ndarray) -> int:
+    """Gives the number of images to run together, since Keras keeps every tensor between layers.
+
+    Args:
+        images: (n, height, width, channels).
+    """
+    return 32 if images.shape[1] * images.shape[2] <= SMALL else 4
+
+
+def gate_scores(network: keras.Model, images: np.ndarray) -> np.ndarray:
     """Gives the score of every gate in a network, those of networks inside it included.
 
     Args:
         network: a functional model.
         images: (n, height, width, channels).
-        batch_size: number of images that run at once.
 
     Returns:
         (n, gates); a gate opens where its score is above 0. No gates where no layer of the network
@@ -24,7 +34,7 @@ def gate_scores(network: keras.Model, images: np.ndarray, batch_size: int = 32) 
     """
     if not gated_layers(network):
         return np.zeros((len(images), 0), "float32")
-    parts = []
+    parts, batch_size = [], images_at_once(images)
     for start in range(0, len(images), batch_size):
         scores: list[np.ndarray] = []
         _run(network, images[start : start + batch_size], scores)

@@ -1,5 +1,6 @@
 """Loads a network by its name, with its weights."""
 
+import inspect
 import logging
 import os
 import warnings
@@ -79,9 +80,7 @@ def load(
         model = load_model_file(file)
         if not options:
             return model
-        from keras_dynnets.core.dynamic import interface
-
-        return interface(model).detach(**plain(options))
+        return _part_of_file(file, model, options)
     folder = run_folder(name)
     run = read_run(folder) if folder else None
     entry = find(run.entry if run else str(name))
@@ -149,6 +148,22 @@ def _check_saved(
             f"{file} is a whole model, so it takes no weights, num_classes or input_shape; leave "
             "them out, or load a network of the zoo with them"
         )
+
+
+def _part_of_file(file: Path, model: Any, options: Mapping[str, Any]) -> Any:
+    """Gives the part of a saved model that options ask for, or refuses other options."""
+    from keras_dynnets.core.dynamic import interface
+
+    detach = interface(model).detach
+    kinds = inspect.signature(detach).parameters.values()
+    known = [argument.name for argument in kinds if argument.kind != argument.VAR_KEYWORD]
+    if unknown := [name for name in options if name not in known]:
+        there = f"only {', '.join(known)}" if known else "no options"
+        raise TypeError(
+            f"{file} is a whole model and takes {there}, not {', '.join(unknown)}; leave them "
+            "out, or load a network of the zoo with them"
+        )
+    return detach(**plain(options))
 
 
 def _known(entry: Entry, run: RunRecord | None, weights: str) -> RunRecord | WeightsRecord | None:

@@ -82,14 +82,23 @@ def run_in_file(path: Path) -> RunRecord | None:
         ValueError: it is no `.keras` file.
     """
     described = _known_in(path).get("run")
-    return RunRecord(**{**json.loads(described), "folder": path}) if described else None
+    if not isinstance(described, str):
+        return None
+    return RunRecord(**{**json.loads(described), "folder": path})
 
 
 def _known_in(path: Path) -> dict[str, Any]:
-    """Reads what the config in a `.keras` file says of classes and run; empty if nothing."""
+    """Reads what the config in a `.keras` file says of classes and run; empty if nothing.
+
+    A model of another package may have a value of the same name and another form.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             config = json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError) as error:
         raise ValueError(f"{path} is no file that model.save wrote ({error})") from error
-    return config.get("config", {}).get(ATTRIBUTE) or {}
+    for key in ("config", ATTRIBUTE):
+        config = config.get(key) if isinstance(config, dict) else None
+    if not isinstance(config, dict) or not isinstance(config.get("names"), list):
+        return {}
+    return config

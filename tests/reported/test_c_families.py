@@ -1,5 +1,6 @@
 """C: models of DMNN, TissueNet and Puppet-CNN as layers, cut open, copied, frozen and exported."""
 
+import threading
 import warnings
 
 import keras
@@ -21,6 +22,7 @@ from helpers import (
 
 import keras_dynnets
 from keras_dynnets import puppet
+from keras_dynnets.core import keras_private
 from keras_dynnets.layers import MultiPath, PathController, StackedUnits1D, StackedUnits2D
 
 L = keras.layers
@@ -382,3 +384,53 @@ def test_d12_evaluate_reports_the_execution_rate():
     share = model.macs_of(gates).mean() / model.macs_of(np.ones_like(gates)).mean()
     np.testing.assert_allclose(found["macs_share"], share, rtol=1e-5)
     np.testing.assert_allclose(found["loss"], crossentropy()(y, model(x)), rtol=1e-5)
+
+
+def _with_end(*end):
+    inputs = keras.Input((16, 16, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
+    network = keras.Model(inputs, keras.layers.Dense(3, name="logits")(x))
+    return keras.Sequential([network, *end])
+
+
+@pytest.mark.parametrize("deep", [0, 1, 2])
+def test_c_a_model_without_weights_at_the_end_is_no_head(deep):
+    """C: "head has no weights" where a `Sequential` of a softmax stood behind it."""
+    end = keras.layers.Softmax()
+    for _ in range(deep):
+        end = keras.Sequential([end])
+    model = _with_end(end)
+    model.build((None, 16, 16, 3))
+    assert keras_dynnets.freeze(model, all_but="head") == 2
+    assert [w.path.split("/")[-2] for w in model.trainable_weights] == ["logits"] * 2
+
+
+def test_c_a_way_through_a_model_beside_its_weights():
+    """C: only what lies before the input that the way comes from."""
+    a, b = keras.Input((4,)), keras.Input((4,))
+    twice = keras.Model([a, b], [keras.layers.Dense(2)(a), keras.layers.ReLU()(b)])
+    x = keras.Input((4,))
+    left, right = (keras.layers.Dense(4, name=name)(x) for name in ("left", "right"))
+    found = keras_private.layers_with_weights_before(twice([left, right])[1])
+    assert [layer.name for layer in found] == ["right"]
+    found = keras_private.layers_with_weights_before(twice([left, right])[0])
+    assert found == [layer for layer in twice.layers if layer.weights]
+
+
+def test_c_following_layers_changes_keras_for_one_thread_at_a_time():
+    """C: two threads that count at once left Keras changed."""
+    before, entered = keras.Variable.__add__, []
+    with keras_private.symbols_for_values():
+        with keras_private.symbols_for_values():
+            pass
+
+        def other():
+            with keras_private.symbols_for_values():
+                entered.append(1)
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.2)
+        assert not entered
+    thread.join()
+    assert entered and keras.Variable.__add__ is before

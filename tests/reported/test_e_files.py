@@ -1,5 +1,6 @@
 """Exported files in the hands of others: batches, precision, sameness, delegates (section E)."""
 
+import functools
 import json
 
 import helpers
@@ -26,7 +27,8 @@ def _same_weights():
 
 def gated(**arguments):
     """A DMNN whose gates differ between images."""
-    return helpers.scatter_gates(helpers.settle(helpers.tiny(**arguments), helpers.images(16)))
+    model = helpers.tiny(backbone="two", **arguments)
+    return helpers.scatter_gates(helpers.settle(model, helpers.images(16)))
 
 
 def inside_another():
@@ -44,10 +46,28 @@ def flattening():
 KINDS = {
     "dmnn": gated,
     "dmnn inside another": inside_another,
-    "puppet": helpers.generated,
+    "puppet": lambda: helpers.generated(levels=2),
     "cnsn": lambda: helpers.detachable_parts(10, (SIZE, SIZE, 3)),
     "flattening": flattening,
 }
+
+
+@pytest.fixture(scope="module")
+def model_of():
+    """Gives the one model of a kind that its tests share."""
+    return functools.cache(lambda kind: KINDS[kind]())
+
+
+@pytest.fixture(scope="module")
+def file_of(model_of, tmp_path_factory):
+    """Exports a model once for all tests that read its file: the path and the report."""
+
+    @functools.cache
+    def exported(kind, name, **options):
+        path = tmp_path_factory.mktemp("files") / name
+        return path, export_model(model_of(kind), path, **options)
+
+    return exported
 
 
 def one_by_one(run, images):
@@ -58,15 +78,18 @@ def one_by_one(run, images):
 
 
 @pytest.mark.parametrize(
-    ("kind", "precision"), [*((kind, "fp32") for kind in KINDS), ("dmnn inside another", "fp16")]
+    ("kind", "precision"),
+    [
+        *((kind, "fp32") for kind in KINDS),
+        pytest.param("dmnn inside another", "fp16", marks=pytest.mark.slow),
+    ],
 )
-def test_e1_a_batch_through_a_file_for_one_image_is_right_or_refused(tmp_path, kind, precision):
+def test_e1_a_batch_through_a_file_for_one_image_is_right_or_refused(file_of, kind, precision):
     """E1: the gates of the first image decided for all. Reported at tensorflow#37012."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-    path, x = tmp_path / "m.tflite", helpers.images(8, seed=5)
-    export_model(KINDS[kind](), path, precision=precision, calibration=x)
-    x = x[:4]
+    path, _ = file_of(kind, "m.tflite", precision=precision)
+    x = helpers.images(4, seed=5)
     for resolver in (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES):
         for name in Interpreter(str(path)).get_signature_list():
             one, several = (
@@ -88,9 +111,9 @@ def test_e1_a_batch_through_a_file_for_one_image_is_right_or_refused(tmp_path, k
 
 
 @pytest.mark.parametrize("format", ["onnx", "saved_model"])
-def test_e1_other_files_for_one_image_refuse_a_batch(tmp_path, format):
-    path, x = tmp_path / "m", helpers.images(4)
-    export_model(gated(), path, format, batch_size=1)
+def test_e1_other_files_for_one_image_refuse_a_batch(file_of, format):
+    x = helpers.images(4)
+    path, _ = file_of("dmnn", "m", format=format, batch_size=1)
     run = format_named(format).runner(path)
     assert len(run(images=x[:1])["logits"]) == 1
     with pytest.raises(Exception, match=r"(?i)dimension|shape"):
@@ -140,9 +163,14 @@ def test_e2_half_precision_rounds_what_the_file_holds(tmp_path):
     np.testing.assert_allclose(report.max_abs_diff, difference, rtol=1e-3)
 
 
+def all_open():
+    """A DMNN whose gates are all open."""
+    return helpers.force_gates(helpers.tiny(backbone="two"), np.ones((2, 2)))
+
+
 def on_the_edge():
     """A DMNN with a gate of the last block whose score is 0 but for the rounding of W3."""
-    model = helpers.force_gates(helpers.tiny(), np.ones((3, 2)))
+    model = all_open()
     kernel, bias = helpers.layers_of(model, PathController)[-1].logits.weights
     columns = np.zeros(kernel.shape, "float32")
     columns[:, 0], columns[:, 1] = 1.0, 1.0002  # their difference is lost where they are rounded
@@ -172,15 +200,28 @@ class _Changed:
 
 def test_e2_other_logits_are_an_error_unless_a_gate_is_undecided():
     x = helpers.images(20)
-    decided = helpers.force_gates(helpers.tiny(), np.ones((3, 2))).with_gates()
+    decided = all_open().with_gates()
     with pytest.raises(ExportError, match="its logits differ from Keras's"):
         check(_Changed(decided, 1), decided, x, 20, "fp32")
-    model = helpers.force_gates(helpers.tiny(), np.ones((3, 2)))
+    model = all_open()
     helpers.layers_of(model, PathController)[0].logits.bias.assign([0.0, 1e-6, 0.0, 100.0])
     undecided = model.with_gates()
     assert check(_Changed(undecided, 2), undecided, x, 20, "fp32")[3] == 2
     with pytest.raises(ExportError, match="for 3 of 20 images other gates open than in Keras"):
         check(_Changed(undecided, 3), undecided, x, 20, "fp32")
+    assert check(_Changed(undecided, 3), undecided, x, 20, "fp32", given=False)[3] == 3
+    assert check(_Changed(undecided, 3), undecided, x[:15], 15, "fp32")[3] == 3
+
+
+def test_e2_large_images_run_few_at_once():
+    """E2: Keras keeps every tensor between the layers of a batch."""
+    seen = []
+    model = helpers.tiny(10, (66, 66, 3), "two")
+    layer = helpers.layers_of(model, PathController)[0]
+    scores = layer.scores
+    layer.scores = lambda x, *rest, **options: (seen.append(len(x)), scores(x, *rest, **options))[1]
+    assert gate_scores(model.with_gates(), helpers.images(6, 66)).shape[0] == 6
+    assert seen == [4, 2]
 
 
 # ---- E9
@@ -197,8 +238,8 @@ def test_e2_other_logits_are_an_error_unless_a_gate_is_undecided():
         ("flattening", "saved_model"),
     ],
 )
-def test_e9_a_fixed_batch(tmp_path, kind, format):
-    model, path, x = KINDS[kind](), tmp_path / "m", helpers.images(8, seed=2)
+def test_e9_a_fixed_batch(model_of, tmp_path, kind, format):
+    model, path, x = model_of(kind), tmp_path / "m", helpers.images(8, seed=2)
     report = export_model(model, path, format, batch_size=8)
     assert report.batch_size == 8 and report.images == 8
     run = format_named(format).runner(path, part="base" if kind == "cnsn" else None)
@@ -217,8 +258,8 @@ def test_e9_int8_with_a_fixed_batch(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["dmnn", "dmnn inside another", "puppet"])
-def test_e9_files_that_decide_for_each_image_take_one_or_any_number(tmp_path, kind):
-    model = KINDS[kind]()
+def test_e9_files_that_decide_for_each_image_take_one_or_any_number(model_of, tmp_path, kind):
+    model = model_of(kind)
     with pytest.raises(ValueError, match="batch_size=8 is refused: .* file .* takes 1 a call"):
         export_model(model, tmp_path / "m.tflite", batch_size=8)
     with pytest.raises(ValueError, match="batch_size=8 is refused: .* takes any number or 1 a"):
@@ -236,10 +277,9 @@ def test_e9_no_batch(tmp_path, batch_size):
 
 
 @pytest.mark.parametrize("kind", ["dmnn", "puppet", "flattening"])
-def test_e8_no_images_give_no_logits(tmp_path, kind):
+def test_e8_no_images_give_no_logits(model_of, file_of, kind):
     """E8: ONNX Runtime's Scan said "Invalid dim0_offset"."""
-    model, path = KINDS[kind](), tmp_path / "m.onnx"
-    export_model(model, path)
+    model, (path, _) = model_of(kind), file_of(kind, "m.onnx")
     run, x = format_named("onnx").runner(path), helpers.images(3)
     for count in (0, 3, 1):
         wanted = np.asarray(model(x[:3]))[:count]
@@ -253,14 +293,14 @@ def test_e8_no_images_give_no_logits(tmp_path, kind):
 
 
 @pytest.mark.parametrize(("name", "precision"), [("m.tflite", "int8"), ("m.onnx", "fp32")])
-def test_e11_a_file_with_open_gates_has_no_conditions(tmp_path, name, precision):
-    model, x = gated(), helpers.images(20)
+def test_e11_a_file_with_open_gates_has_no_conditions(model_of, tmp_path, name, precision):
+    model, x = model_of("dmnn"), helpers.images(20)
     assert (helpers.gates_of(model, x) == 0).any()
     report = export_model(
         model.deployments(gates="open"), tmp_path / name, precision=precision, calibration=x
     )
     assert not {"IF", "If", "Scan", "WHILE"} & set(report.operations)
-    forced = np.full((len(x), 3, 2), 1e4, "float32")
+    forced = np.full((len(x), 2, 2), 1e4, "float32")
     wanted = np.asarray(with_forced_gates(model)([x, forced])["logits"])
     run = format_named(report.format).runner(tmp_path / name)
     found = run_file(run, x, report.batch_size)["logits"]
@@ -268,14 +308,13 @@ def test_e11_a_file_with_open_gates_has_no_conditions(tmp_path, name, precision)
     helpers.assert_close(report.max_abs_diff, np.abs(found - wanted).max(), 1e-3)
 
 
-def test_e11_gates_have_three_values(tmp_path):
+def test_e11_gates_have_three_values(model_of, tmp_path):
+    model = model_of("dmnn")
     for wrong in ("closed", 1, None, ["open"]):
         with pytest.raises(ValueError, match='gates is True .* "open" for a file'):
-            gated().deployments(gates=wrong)
+            model.deployments(gates=wrong)
     with pytest.raises(ValueError, match="int8 takes networks without.*gates='open'"):
-        export_model(
-            gated(), tmp_path / "m.tflite", precision="int8", calibration=helpers.images(4)
-        )
+        export_model(model, tmp_path / "m.tflite", precision="int8", calibration=helpers.images(4))
 
 
 # ---- E10
@@ -293,41 +332,32 @@ print(json.dumps(found))
 """
 
 
-def test_e10_the_same_export_twice_gives_the_same_bytes(tmp_path):
+@pytest.mark.slow
+def test_e10_the_same_export_in_two_processes_gives_the_same_bytes(model_of, file_of, tmp_path):
     """E10: counters of the process stood in the names of an ONNX file."""
-    gated().save(tmp_path / "m.keras")
-    model, forms = keras.models.load_model(tmp_path / "m.keras"), ("m.tflite", "m.onnx", "any.onnx")
-    found = []
-    for turn in "ab":
-        (tmp_path / turn).mkdir()
-        found.append(
-            [
-                export_model(
-                    model, tmp_path / turn / name, batch_size=None if "any" in name else 1
-                ).sha256
-                for name in forms
-            ]
-        )
-    assert found[0] == found[1]
+    model_of("dmnn").save(tmp_path / "m.keras")
     code = f"MODEL = {str(tmp_path / 'm.keras')!r}\n{HASHES}"
     elsewhere = helpers.run_python(code, PYTHONHASHSEED="12")
-    assert json.loads(elsewhere.splitlines()[-1]) == found[0]
+    here = (("m.tflite", {}), ("m.onnx", {"batch_size": 1}), ("m.onnx", {}))
+    found = [file_of("dmnn", name, **options)[1].sha256 for name, options in here]
+    assert json.loads(elsewhere.splitlines()[-1]) == found
 
 
-@pytest.mark.parametrize("kind", ["puppet", "flattening"])
-def test_e10_other_networks_too(tmp_path, kind):
-    model = KINDS[kind]()
-    for name in ("m.tflite", "m.onnx"):
-        hashes = {export_model(model, tmp_path / name).sha256 for _ in range(2)}
-        assert len(hashes) == 1
+@pytest.mark.parametrize("name", ["m.tflite", "m.onnx"])
+@pytest.mark.parametrize("kind", ["dmnn", "puppet", "flattening"])
+def test_e10_the_same_export_twice_gives_the_same_bytes(model_of, file_of, tmp_path, kind, name):
+    again = export_model(model_of(kind), tmp_path / name)
+    assert again.sha256 == file_of(kind, name)[1].sha256
 
 
-def test_e10_branches_keep_the_alignment_of_weights(tmp_path):
+def test_e10_branches_keep_the_alignment_of_weights(file_of):
     from ai_edge_litert import schema_py_generated as schema
 
-    export_model(gated(), tmp_path / "m.tflite")
-    model = schema.Model.GetRootAsModel((tmp_path / "m.tflite").read_bytes(), 0)
+    path, _ = file_of("dmnn", "m.tflite")
+    model = schema.Model.GetRootAsModel(path.read_bytes(), 0)
     buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
+    names = [model.Subgraphs(i).Name() for i in range(model.SubgraphsLength())]
+    assert len(names) > 4 and len(set(names)) == len(names)  # of several conditions
     filled = [b for b in buffers if b.DataLength() > 16]
     assert len(filled) > 10
     assert {b._tab.Vector(b._tab.Offset(4)) % 16 for b in filled} == {0}
@@ -336,18 +366,17 @@ def test_e10_branches_keep_the_alignment_of_weights(tmp_path):
 # ---- E5
 
 
-def test_e5_a_saved_model_for_one_image_converts(tmp_path):
+def test_e5_a_saved_model_for_one_image_converts(model_of, file_of):
     """E5: the operation EnsureShape of a SavedModel is unknown to converters."""
     import tensorflow as tf
     from ai_edge_litert.interpreter import Interpreter
 
-    model, x = gated(), helpers.images(3)
-    for size in (1, None):
-        report = export_model(model, tmp_path / "m", "saved_model", batch_size=size)
+    model, x = model_of("dmnn"), helpers.images(3)
+    for size in (None, 1):
+        path, report = file_of("dmnn", "m", format="saved_model", batch_size=size)
         assert "EnsureShape" not in report.operations
-        told = json.loads((tmp_path / "m.json").read_text())
+        told = json.loads(path.with_name("m.json").read_text())
         assert "takes a network with gates with batch_size=1" in told["note"]
-        if size == 1:
-            content = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "m")).convert()
+    content = tf.lite.TFLiteConverter.from_saved_model(str(path)).convert()
     run = Interpreter(model_content=content).get_signature_runner()
     helpers.assert_close(one_by_one(run, x), model.predict(x, verbose=0), 1e-4)

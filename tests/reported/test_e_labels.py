@@ -1,6 +1,7 @@
 """Names of classes, names of axes and kinds of arguments of exported files."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import helpers
@@ -14,6 +15,8 @@ from keras_dynnets.core.registry import ENTRIES
 from keras_dynnets.dmnn import DMNN
 from keras_dynnets.export import export_model
 from keras_dynnets.export.labels import class_labels
+from keras_dynnets.layers import BatchNormalization
+from keras_dynnets.zoo.model_files import run_in_file
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +42,16 @@ def made(kind):
     if kind == "puppet's level":
         return helpers.generated(levels=2).deployments(levels=[1])
     if kind == "dmnn":
-        return helpers.tiny()
+        return helpers.tiny(backbone="two")
+    if kind == "plain":
+        return helpers.generated_plain()
     if kind == "cnsn's part":
         return cnsn.detachable(helpers.detachable_base(), ["stage1"]).detach(1)
     return zoo.load(kind, weights=None)
 
 
 @pytest.mark.parametrize(
-    "kind", ["resnet20", "tissue_lenet5", "cnsn's part", "dmnn", "puppet", "puppet's level"]
+    "kind", ["plain", "tissue_lenet5", "cnsn's part", "dmnn", "puppet", "puppet's level"]
 )
 def test_e4_the_open_axis_is_called_batch(kind, tmp_path):
     """E4: in inputs and outputs, so that a tool that fixes it by its name fixes both."""
@@ -233,6 +238,27 @@ def test_e3_names_from_a_file(tmp_path, kind, start, end):
     assert class_labels(kind(tmp_path / "labels.txt"), 3) == NAMES
 
 
+@pytest.mark.parametrize("numbers", [[0, 1, 2], range(3), np.arange(3), list(np.arange(3))])
+def test_e3_numbers_become_texts(numbers):
+    """E3: the digits of MNIST, whatever integers they are."""
+    assert class_labels(numbers, 3) == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("form", ["list", "array", "file", "dict"])
+def test_e3_two_classes_of_one_name_are_told_and_kept(form, tmp_path, caplog):
+    """E3: "crane" and "maillot" name two classes each of ImageNet."""
+    names = ["crane", "maillot", "crane", "maillot", "cat"]
+    (tmp_path / "l.txt").write_text("\n".join(names))
+    forms = {
+        "list": names,
+        "array": np.array(names),
+        "file": tmp_path / "l.txt",
+        "dict": dict(enumerate(names)),
+    }
+    assert class_labels(forms[form], 5) == tuple(names)
+    assert caplog.messages == ["several classes have the same label: crane, maillot"]
+
+
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -246,11 +272,10 @@ def test_e3_names_from_a_file(tmp_path, kind, start, end):
         ({0: "cat", "1": "dog", 2: "cow"}, "each index"),
         ({0.0: "cat", 1.0: "dog", 2.0: "cow"}, "each index"),
         ({False: "cat", True: "dog", 2: "cow"}, "each index"),
-        (["cat", "dog", "cat"], "labels stand twice: cat"),
         (["cat", "", "cow"], "a label is empty"),
         (["cat", "dog", None], "labels are texts, and None is none"),
-        ([0, 1, 2], "labels are texts, and 0 is none"),
-        (range(3), "labels are texts"),
+        ([True, False, True], "labels are texts, and True is none"),
+        ([0.0, 1.0, 2.0], "labels are texts"),
         ([["cat", "dog", "cow"]], "labels are texts"),
         ([b"cat", b"dog", b"cow"], "labels are texts"),
         (b"cat", "labels are a list of names"),
@@ -267,7 +292,7 @@ def test_e3_what_names_no_logits_is_refused(labels, message):
     assert len(str(raised.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("content", [b"cat\n\ndog", b"\xff\xfe\xfa", b"", b"cat\ndog\ndog\n"])
+@pytest.mark.parametrize("content", [b"cat\n\ndog", b"\xff\xfe\xfa", b"", b"cat\ndog\n"])
 def test_e3_a_file_that_names_no_logits_is_refused(small, tmp_path, content):
     """E3: before anything is written."""
     (tmp_path / "labels.txt").write_bytes(content)
@@ -295,6 +320,90 @@ def test_e3_published_names_from_python_and_from_a_file_in_the_shell(command, tm
     (tmp_path / "l.txt").write_text("\n".join("abcdefghij"))
     done = command("export", "tissue_mlp", tmp_path / "b.tflite", "--labels", tmp_path / "l.txt")
     assert done[0] == 0 and labels_in(tmp_path / "b.tflite") == list("abcdefghij")
+
+
+def test_e3_quantised_weights_keep_the_names(tmp_path, caplog):
+    """E3: `quantize` is no training."""
+    model = named("plain")
+    model.quantize("int8")
+    model.save(tmp_path / "m.keras")
+    assert zoo.labels(tmp_path / "m.keras") == NAMES
+    assert names_of_classes(keras.saving.load_model(tmp_path / "m.keras")) == NAMES
+    assert not caplog.messages
+
+
+def test_e3_names_that_are_not_saved_are_told(tmp_path, caplog):
+    """E3: after a training or `enable_lora`; the user can say that they are the same."""
+    model = named("plain")
+    model.get_layer("logits").enable_lora(2)
+    model.save(tmp_path / "m.keras")
+    assert zoo.labels(tmp_path / "m.keras") is None
+    (message,) = caplog.messages
+    assert "are not saved" in message and "model.class_names = list(model.class_names)" in message
+    model.class_names = list(model.class_names)
+    model.save(tmp_path / "m.keras")
+    assert zoo.labels(tmp_path / "m.keras") == NAMES and len(caplog.messages) == 1
+
+
+@pytest.mark.parametrize("wrong", [{0: "a", 1: "b", 2: "c"}, "abc"])
+def test_e3_names_of_a_model_have_an_order(wrong, tmp_path):
+    """E3: a dict gave its keys as names, a text its letters."""
+    model = named("plain")
+    model.class_names = wrong
+    with pytest.raises(ValueError, match="class_names of plain is a list of names in the order"):
+        model.save(tmp_path / "m.keras")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"config": {"class_names": ["a", "b"]}},
+        {"config": {"class_names": {"names": "ab", "run": 3}}},
+        {"config": {"class_names": {"a": 0}}},
+        {"config": ["a"]},
+        ["a"],
+    ],
+)
+def test_e3_configs_of_other_packages_name_no_classes(config, tmp_path):
+    """E3: "'list' object has no attribute 'get'"."""
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        archive.writestr("config.json", json.dumps(config))
+    assert zoo.labels(tmp_path / "m.keras") is None
+    assert run_in_file(tmp_path / "m.keras") is None
+
+
+def needs_this_package(model):
+    return "keras_dynnets" in json.dumps(keras.saving.serialize_keras_object(model))
+
+
+def test_e3_a_plain_copy_of_a_named_model_needs_keras_alone():
+    """E3: the two ways of docs/keras-compatibility.md."""
+    model = named("plain")
+    assert needs_this_package(model)
+    assert not needs_this_package(keras.Model(model.inputs, model.outputs))
+
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
+    model.add(BatchNormalization())
+    model = keras.Model(model.inputs, keras.layers.Flatten()(model.outputs[0]))
+    text = (helpers.TESTS.parent / "docs" / "keras-compatibility.md").read_text()
+    (code,) = (block.split("```")[0] for block in text.split("```python\n")[1:])
+    found = {"keras": keras, "model": model}
+    exec(code.replace("plain.save", "# "), found)
+    assert needs_this_package(model) and not needs_this_package(found["plain"])
+    x = helpers.images(2, 8)
+    helpers.assert_close(np.asarray(found["plain"](x)), np.asarray(model(x)), 1e-5)
+
+
+def test_options_of_a_saved_model(tmp_path):
+    """C: a file takes the options of a part, and no others."""
+    model = named("cnsn")
+    model.save(tmp_path / "m.keras")
+    assert zoo.load(tmp_path / "m.keras", sub_model=1).name.endswith("_sub1")
+    with pytest.raises(TypeError, match="takes only sub_model, width, copy, not target_rate; leav"):
+        zoo.load(tmp_path / "m.keras", target_rate=0.5)
+    model.detach(1, copy=True).save(tmp_path / "p.keras")
+    with pytest.raises(TypeError, match="takes no options, not seed; leave"):
+        zoo.load(tmp_path / "p.keras", seed=1)
 
 
 # ---- E6: weights that are quantised, and low-rank changes
@@ -352,7 +461,7 @@ def named(kind):
     """A model whose weights came with the names of three classes."""
     models = {
         "plain": lambda: helpers.generated_plain(classes=3),
-        "dmnn": lambda: helpers.tiny(num_classes=3),
+        "dmnn": lambda: helpers.tiny(num_classes=3, backbone="two"),
         "cnsn": lambda: cnsn.detachable(helpers.detachable_base((4, 8), 3), ["stage1"]),
         "puppet": lambda: puppet.puppeteer(helpers.generated_plain(classes=3), levels=2),
     }

@@ -1,4 +1,4 @@
-"""The names of the graphs in a LiteRT file, without the counters of the process that wrote it."""
+"""The names of the graphs in a LiteRT file, numbered by their place in the file."""
 
 import re
 
@@ -9,9 +9,10 @@ ALIGNMENT = 16  # bytes, of the weights
 
 
 def without_counters(content: bytes) -> bytes:
-    """Gives a file in which the branches of conditions have names without counters.
+    """Gives a file in which the branches of conditions are numbered in their order.
 
-    Two exports of a network then give the same bytes. A file without conditions stays as it is.
+    TensorFlow numbers them by a counter of the process. Two exports of a network then give the
+    same bytes. A file without conditions stays as it is.
 
     Args:
         content: of a `.tflite` file.
@@ -23,8 +24,13 @@ def without_counters(content: bytes) -> bytes:
     counted = [part for part in named if COUNTER.search(part.name.decode())]
     if not counted:
         return content
+    places: dict[str, int] = {}
+
+    def renamed(found: re.Match) -> str:
+        return f"_{found[1]}_{places.setdefault(found[0], len(places))}"
+
     for part in counted:
-        part.name = COUNTER.sub(r"_\1", part.name.decode())
+        part.name = COUNTER.sub(renamed, part.name.decode())
 
     class Aligned(flatbuffers.Builder):
         """Aligns weights as the converter does, for which this class has no setting."""

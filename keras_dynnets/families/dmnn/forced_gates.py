@@ -42,12 +42,8 @@ def with_forced_gates(model: DMNN) -> keras.Model:
             kwargs["forced"] = forced[:, next(block)]
         return layer(*args, **kwargs)
 
-    return keras.models.clone_model(
-        keras.Model([network.input, keras.Input(forced.shape[1:])], network.output),
-        input_tensors=[images, forced],
-        clone_function=lambda layer: layer,
-        call_function=call,
-    )
+    two_inputs = keras.Model([network.input, keras.Input(forced.shape[1:])], network.output)
+    return rebuilt(two_inputs, lambda layer: layer, call, [images, forced])
 
 
 def without_gates(model: DMNN) -> keras.Model:
