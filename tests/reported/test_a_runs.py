@@ -146,7 +146,7 @@ def test_a_file_of_a_run_knows_what_the_run_knows(place, command):
     shutil.rmtree(place / "runs")
     model = zoo.load("m.keras")
     assert model.class_names == zoo.labels("m.keras") == tuple(COLOURS)
-    assert model.optimizer is None and model.target_rate == 0.5
+    assert not model.compiled and model.target_rate == 0.5
     for name in ("m.keras", place / "m.keras"):
         code, output = command("evaluate", name)
         assert code == 0 and json.loads(output.out) == wanted
