@@ -150,7 +150,11 @@ class _Deployment:
             packed, changes["groups"] = layer.packed(weights[0], rule)
             changes["pack"] = 1
             weights = [np.asarray(packed), *weights[1:]]
-        return self.holding(copied(layer, **changes), weights)
+        copy = copied(layer, **changes)
+        if isinstance(copy, GroupedConv2D) and self.target is not None:
+            # TensorFlow itself does not run them on processors where oneDNN is off.
+            copy.one_operation = self.target.own_runtime
+        return self.holding(copy, weights)
 
     def holding(self, layer: Any, weights: list[Any]) -> Any:
         self.pending[layer] = weights

@@ -108,6 +108,7 @@ class GroupedConv2D(keras.layers.Conv2D):
                 f"pack is 'auto' or a divisor of the {self.groups} groups, not {pack!r}"
             )
         self.pack = pack
+        self.one_operation = False  # set in networks for other runtimes, which need no gradients
         self.positions: int | None = None
         if self.groups > 1 and keras.backend.backend() == "tensorflow" and not has_gpu():
             self.supports_jit = False  # this layer avoids XLA; JAX has nothing else
@@ -118,7 +119,14 @@ class GroupedConv2D(keras.layers.Conv2D):
         kernel, groups = self.packed(kernel)
         strides, dilations = list(self.strides), list(self.dilation_rate)
         return grouped_convolution(
-            inputs, kernel, groups, strides, self.padding, self.data_format, dilations
+            inputs,
+            kernel,
+            groups,
+            strides,
+            self.padding,
+            self.data_format,
+            dilations,
+            self.one_operation,
         )
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -177,6 +185,7 @@ def grouped_convolution(
     padding: str,
     data_format: str,
     dilations: Sequence[int],
+    one_operation: bool = False,
 ) -> Any:
     """Computes a grouped convolution in the fastest form of the backend with a right gradient.
 
@@ -188,6 +197,8 @@ def grouped_convolution(
         padding: "valid" or "same".
         data_format: "channels_last" or "channels_first", the layout of `inputs` and of the result.
         dilations: dilation rates along height and width.
+        one_operation: whether to use TensorFlow's own grouped convolution on every processor. Not
+            every one can run it or compute its gradient, but other runtimes can run a file of it.
 
     Returns:
         A tensor (batch, new height, new width, filters) or channels first.
@@ -197,10 +208,11 @@ def grouped_convolution(
         # TensorFlow's kernels for CPUs take channels last only.
         inputs = ops.transpose(inputs, (0, 2, 3, 1))
         outputs = grouped_convolution(
-            inputs, kernel, groups, strides, padding, "channels_last", dilations
+            inputs, kernel, groups, strides, padding, "channels_last", dilations, one_operation
         )
         return ops.transpose(outputs, (0, 3, 1, 2))
-    if on_tensorflow and max(dilations) == 1 and _native_gradient_is_right(inputs.dtype):
+    native = one_operation or (on_tensorflow and _native_gradient_is_right(inputs.dtype))
+    if on_tensorflow and max(dilations) == 1 and native:
         import tensorflow as tf
 
         layout = "NHWC" if data_format == "channels_last" else "NCHW"
