@@ -4,6 +4,9 @@ import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# TensorFlow turns oneDNN on by itself on newer processors alone. Without it there are no
+# convolutions with channels first, and no gradients of its grouped convolutions.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if (
     "PYTEST_XDIST_WORKER" in os.environ
 ):  # as many processes as cores: more threads would only wait for each other

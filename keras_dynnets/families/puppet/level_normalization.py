@@ -34,7 +34,8 @@ class LevelNormalization(keras.layers.Layer):
 
     def call(self, inputs: Any, statistics: Any = None) -> tuple[Any, Any]:
         inputs = ops.cast(inputs, self.compute_dtype)
-        if keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4:
+        fusable = self.compute_dtype in ("float32", "float16", "bfloat16")
+        if fusable and keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4:
             return self._fused(inputs, statistics)
         if statistics is None:
             axes = list(range(len(inputs.shape) - 1))

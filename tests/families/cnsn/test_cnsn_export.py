@@ -96,7 +96,7 @@ def test_a_batch_norm_that_multiplies_by_nothing_is_not_folded():
     model = trained()
     norm = model.base.get_layer("stage3_bn")
     norm.gamma.assign(np.where(np.arange(norm.gamma.shape[0]) < 4, 0.0, norm.gamma))
-    for name, part in deploy_parts({name: model.part(name) for name in model.names}).items():
+    for name, part in deploy_parts(model.deployments().networks).items():
         np.testing.assert_allclose(
             part.predict(X, verbose=0), model.part(name).predict(X, verbose=0), atol=1e-3
         )
