@@ -1,6 +1,5 @@
 """The functional network of a DMNN: a residual network with a controller in front of each block."""
 
-import types
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,7 +58,6 @@ def gated_network(
     """
     images = keras.Input(input_shape, name="images")
     gates, states, stages, path_macs = [], [], [], []
-    notice = types.SimpleNamespace(given=False)
 
     def branch(block: Block, x: Any) -> Any:
         controller = PathController(
@@ -70,7 +68,6 @@ def gated_network(
             seed=None if seed is None else seed + len(gates),
             name=f"{block.name}_controller",
         )
-        controller.notice = notice
         gate, state = controller(x, states[-1] if states else None)
         paths = [
             keras.Sequential(block.path(sub_blocks, n), name=f"{block.name}_path{n + 1}")

@@ -127,8 +127,7 @@ class PathController(KeepsFrozen, DecidesGates, Deployable, Costed, keras.layers
             units, "relu", use_bias=False, name="embed_state", dtype=self.dtype_policy
         )
         self.logits = self._logits_layer()
-        # Shared by the controllers of one network, so that one of them warns for all. A namespace
-        # is hidden from Keras's saving.
+        # A namespace is hidden from Keras's saving.
         self.notice = types.SimpleNamespace(given=False)
         self.gate = GumbelGate(noise, seed, name="gate", dtype=self.dtype_policy)
 
@@ -170,8 +169,11 @@ class PathController(KeepsFrozen, DecidesGates, Deployable, Costed, keras.layers
         return ops.cast(advantage > 0, self.compute_dtype), new_state
 
     def _warn_without_loss(self) -> None:
-        """Says once for a network that its gates train without a resource loss."""
-        if _HAS_LOSS.get() or not self.trainable or self.notice.given:
+        """Says once for a network that its gates train without a resource loss.
+
+        The first controller of a network, which gets no state, says it for all.
+        """
+        if _HAS_LOSS.get() or not self.trainable or self.has_state or self.notice.given:
             return
         self.notice.given = True
         warnings.warn(
