@@ -32,7 +32,7 @@ LAYERS = (
     "StackedUnits2D",
     "StepDownConv2D",
 )
-OTHERS = ("CNSN", "DMNN", "PuppetCNN", "StepDecay")
+OTHERS = ("CNSN", "DMNN", "NamedModel", "PuppetCNN", "StepDecay")
 
 HEAVY = {
     "ai_edge_litert",
