@@ -33,7 +33,9 @@ def predict(
             "run folder, or a network with published weights (keras-dynnets weights list)"
         )
     if missing := [str(path) for path in photos if not path.expanduser().is_file()]:
-        raise FileNotFoundError(f"no image file {', '.join(missing)}; give files that exist")
+        raise FileNotFoundError(
+            f"no image file {', '.join(missing)}; give files that exist, no folders"
+        )
 
     import keras
     import numpy as np

@@ -293,6 +293,12 @@ class PlainModel(DynamicModel):
     def inference_network(self) -> keras.Model:
         return keras_private.functional_inside(self._model)
 
+    @property
+    def logits_tensor(self) -> keras.KerasTensor:
+        # Keras gives no output of a `Sequential` that was never called.
+        outputs = self.inference_network().output
+        return outputs["logits"] if isinstance(outputs, dict) else outputs
+
 
 def interface(model: Any) -> DynamicModel:
     """Gives the interface of a Keras model.

@@ -63,6 +63,7 @@ FREE = (
     keras.layers.RandomZoom,
     keras.layers.Rescaling,
     keras.layers.Resizing,
+    keras.layers.Softmax,
     keras.layers.Solarization,
     keras.layers.StringLookup,
     keras.layers.TextVectorization,

@@ -260,3 +260,20 @@ def test_predict_refuses_a_network_of_open_size_once(place, command, monkeypatch
     code, output = command("predict", "open.keras", *photos)
     assert code == 2 and output.err.count("open.keras takes images of any size") == 1
     assert len(output.err.splitlines()) == 1
+
+
+def test_a_file_of_a_sequential_is_evaluated(tmp_path, command, monkeypatch):
+    """A1: Keras gives no output of a `Sequential` that was loaded and never called."""
+    monkeypatch.chdir(tmp_path)
+    layers = keras.layers
+    keras.Sequential(
+        [keras.Input((8, 8, 3)), layers.GlobalAveragePooling2D(), layers.Dense(len(COLOURS))]
+    ).save("mine.keras")
+    for name, colour in COLOURS.items():
+        (tmp_path / "new" / "test" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), colour).save(tmp_path / "new" / "test" / name / "0.png")
+    code, output = command(
+        "evaluate", "mine.keras", "--data", "mine", "--data-dir", "new", "--json"
+    )
+    assert code == 0, output.err
+    assert json.loads(output.out)["images"] == len(COLOURS)

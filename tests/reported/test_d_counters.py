@@ -144,3 +144,12 @@ def test_an_evaluation_needs_no_macs(made):
     assert results["accuracy"] == expected and "macs_mean" not in results
     with pytest.raises(ValueError, match="layer 'own'.* Known are the costs of"):
         profile.measure(model, images)
+
+
+def test_d7_attention_over_two_axes_is_counted():
+    """D7: its softmax, over both axes, is no product."""
+    image = keras.Input((3, 4, 8))
+    attention = keras.layers.MultiHeadAttention(2, 4, attention_axes=(1, 2))
+    # 12 places: four projections of 8 x 8 values, and two products of 12 x 12 by 8.
+    counted = profile.count(keras.Model(image, attention(image, image)))
+    assert counted.macs == 4 * 12 * 64 + 2 * 144 * 8
