@@ -21,6 +21,7 @@ from keras_dynnets import zoo
 from keras_dynnets.core import cost, keras_private
 from keras_dynnets.core.dynamic import interface
 from keras_dynnets.core.registry import ENTRIES
+from keras_dynnets.families.cnsn.model import CNSN
 from keras_dynnets.families.dmnn.model import DMNN
 from keras_dynnets.families.puppet.model import PuppetCNN
 from keras_dynnets.layers import GroupedDense, MultiPath, PathController
@@ -69,12 +70,12 @@ def trained(entry):
         controller.logits.kernel.assign(0.01 * controller.logits.kernel)
     x, y = images_for(model, 12, seed=9), tf.constant(labels(12, CLASSES))
     with tf.GradientTape() as tape:
-        gated = isinstance(model, DMNN)
-        network = (
-            model.training_network()
-            if gated
-            else keras.Model(model.input, keras_private.structured_outputs(model))
-        )
+        if isinstance(model, DMNN):
+            network = model.training_network()
+        elif isinstance(model, CNSN):
+            network = model.joint
+        else:
+            network = keras.Model(model.input, keras_private.structured_outputs(model))
         outputs = settling_pass(network, x)
         loss = model.compute_loss(x, y, outputs)
     gradients = tape.gradient(loss, [w.value for w in model.trainable_weights])
