@@ -179,6 +179,10 @@ def _opaque(image: Image.Image, channels: int) -> Image.Image:
             "with 8 or 16 bits a channel"
         )
     elif image.has_transparency_data:
+        key = image.info.get("transparency")
+        if image.mode == "RGB" and isinstance(key, tuple) and max(key) > 255:
+            # The colour of 16 bits a channel, of which Pillow keeps the upper 8 alone.
+            image.info["transparency"] = tuple(value >> 8 for value in key)
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image).convert("RGB")

@@ -424,3 +424,21 @@ def test_the_kit_runs_files_of_a_fixed_batch(batch, expected, tmp_path, monkeypa
     monkeypatch.setattr(sys, "argv", list(map(str, arguments)))
     CLASSIFY.main()
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'photo.png'}: bees 100.0%")
+
+
+def test_the_colour_key_of_a_16_bit_png_is_white(tmp_path):
+    """B2: such a file has a colour of 16 bits a channel that stands for nothing."""
+    rows = (b"\0" + struct.pack(">6H", 8000, 40000, 65535, 100, 200, 300)) * 2
+    parts = [
+        (b"IHDR", struct.pack(">2I5B", 2, 2, 16, 2, 0, 0, 0)),
+        (b"tRNS", struct.pack(">3H", 8000, 40000, 65535)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
+    content = b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        for kind, data in parts
+    )
+    (tmp_path / "key.png").write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    read = read_image(tmp_path / "key.png", 2)
+    assert read[:, 0].min() == 255 and read[:, 1].max() < 2
