@@ -181,7 +181,8 @@ class DynamicModel:
     @property
     def logits_tensor(self) -> keras.KerasTensor:
         """The symbolic output that is the logits."""
-        outputs = self.keras_model().output
+        # Keras gives no output of a `Sequential` that was never called.
+        outputs = keras_private.functional_inside(self.keras_model()).output
         return outputs["logits"] if isinstance(outputs, dict) else outputs
 
     def head_layers(self) -> list[keras.Layer]:
@@ -292,12 +293,6 @@ class PlainModel(DynamicModel):
 
     def inference_network(self) -> keras.Model:
         return keras_private.functional_inside(self._model)
-
-    @property
-    def logits_tensor(self) -> keras.KerasTensor:
-        # Keras gives no output of a `Sequential` that was never called.
-        outputs = self.inference_network().output
-        return outputs["logits"] if isinstance(outputs, dict) else outputs
 
 
 def interface(model: Any) -> DynamicModel:

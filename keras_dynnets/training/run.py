@@ -25,9 +25,7 @@ from keras_dynnets.training.description import claim, refuse_other_recipe, write
 from keras_dynnets.training.evaluation import evaluate
 from keras_dynnets.training.optimizer import compile_for
 from keras_dynnets.training.recipe import Recipe
-from keras_dynnets.training.recipe_images import checked_data, recipe_data, warn_of
-
-__all__ = ["recipe_data", "train"]
+from keras_dynnets.training.recipe_images import checked_data, warn_of
 
 MATRIX = 100  # classes up to which a confusion matrix is recorded
 
